@@ -1,0 +1,1 @@
+"""Datasets: content-addressed versions with profile, schema and findings."""

@@ -1,0 +1,1 @@
+"""The main job on real data, with real processes over HTTP."""

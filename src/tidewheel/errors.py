@@ -1,0 +1,96 @@
+"""The error family: one root, situations by name, each message with its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class TidewheelError(Exception):
+    """Root of every error that tidewheel raises on purpose.
+
+    `what` says what happened, with the values; `mend` says how to put it right.
+    """
+
+    def __init__(self, what: str, mend: str) -> None:
+        super().__init__(what, mend)
+        self.what = what
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  {self.mend}"
+
+
+class NotFound(TidewheelError, LookupError):
+    """A named thing does not exist; near names and what does exist are listed."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str] = (), mend: str = "") -> None:
+        names = sorted(set(known))
+        near = get_close_matches(name, names, n=3, cutoff=0.6)
+        if near:
+            hint = f"Did you mean {' or '.join(repr(item) for item in near)}?"
+        elif names:
+            listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+            hint = f"These exist: {listed}."
+        else:
+            hint = f"There is no {kind} yet."
+        super().__init__(f"There is no {kind} named {name!r}.", f"{hint} {mend}".strip())
+        self.kind = kind
+        self.name = name
+        self.known = names
+
+
+class InvalidInput(TidewheelError, ValueError):
+    """A value given by the caller cannot be used."""
+
+
+class Conflict(TidewheelError, RuntimeError):
+    """The wish contradicts what is stored, or somebody else holds it."""
+
+
+class StaleOwner(Conflict):
+    """A process that has lost its claim tried to write; its fencing token is old."""
+
+
+class AlreadyRunning(Conflict):
+    """A second process asked for what one process alone may hold."""
+
+
+class ValidationFailed(TidewheelError, ValueError):
+    """Data do not fit their schema; `findings` holds each deviation."""
+
+    def __init__(self, what: str, mend: str, findings: Sequence[object] = ()) -> None:
+        super().__init__(what, mend)
+        self.findings = tuple(findings)
+
+
+class CorruptBlob(TidewheelError, OSError):
+    """Stored bytes no longer match their digest."""
+
+
+class MissingBlob(TidewheelError, LookupError):
+    """No bytes are stored under that digest."""
+
+
+class StorageUnavailable(TidewheelError, OSError):
+    """The disk is full, the folder read-only, or the database out of reach."""
+
+
+class MissingExtra(TidewheelError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"The package {package!r} is not installed.",
+            f"Install it with: pip install 'tidewheel[{extra}]'",
+        )
+        self.package = package
+        self.extra = extra
+
+
+class StepFailed(TidewheelError, RuntimeError):
+    """A step raised, or its process died."""
+
+
+class StepTimeout(StepFailed, TimeoutError):
+    """A step ran longer than its timeout and was ended."""

@@ -1,0 +1,1 @@
+"""Score, slice, compare and gate."""

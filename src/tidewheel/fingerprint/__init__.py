@@ -1,0 +1,1 @@
+"""Digests of code, values and environments."""

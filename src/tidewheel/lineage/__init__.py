@@ -1,0 +1,1 @@
+"""The one graph: named entities, versions, executions, edges, events."""

@@ -1,0 +1,1 @@
+"""Triggers, policy and the conductor's tick."""

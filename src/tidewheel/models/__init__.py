@@ -1,0 +1,1 @@
+"""Model bundles: signature, formats, baseline, golden samples."""

@@ -1,0 +1,1 @@
+"""Windows, drift, decay and alerts."""

@@ -1,0 +1,1 @@
+"""Steps and pipelines to journaled runs."""

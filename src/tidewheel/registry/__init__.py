@@ -1,0 +1,1 @@
+"""Model versions, aliases with history, and the traffic rows."""

@@ -1,0 +1,1 @@
+"""Pure numbers: profiles, divergences, bootstraps and sequential tests."""

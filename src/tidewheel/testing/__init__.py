@@ -1,0 +1,1 @@
+"""Conformance suites and in-memory twins of every seam."""
