@@ -1,0 +1,83 @@
+"""Blobs on anything fsspec reaches: S3, GCS, Azure, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tidewheel.blobs.store import PREFIX, checked, digest_of, hex_of, missing
+from tidewheel.errors import InvalidInput, MissingExtra, StorageUnavailable
+
+_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "az": "azure"}
+
+
+class FsspecBlobs:
+    """Blobs under a URL such as `s3://bucket/prefix`; object stores put whole objects or none."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        import fsspec
+
+        scheme = url.split("://", 1)[0]
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(url, **options)
+        except ImportError as error:
+            raise MissingExtra(scheme, _EXTRAS.get(scheme, scheme)) from error
+        except ValueError as error:
+            raise InvalidInput(f"{url!r} is not a blob URL: {error}.", "Use a folder or s3://bucket/prefix.") from error
+        self.url = url
+
+    def put(self, data: bytes) -> str:
+        """Keep the bytes and return their digest."""
+        digest = digest_of(data)
+        path = self._path(digest)
+        try:
+            if not self._files.exists(path):
+                self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                self._files.pipe_file(path, data)
+        except Exception as error:
+            raise self._unavailable(error) from error
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """Return the bytes of a digest; raises MissingBlob or CorruptBlob."""
+        path = self._path(digest)
+        try:
+            data = bytes(self._files.cat_file(path))
+        except FileNotFoundError as error:
+            raise missing(digest, self.url) from error
+        except Exception as error:
+            raise self._unavailable(error) from error
+        return checked(digest, data, path)
+
+    def exists(self, digest: str) -> bool:
+        """Say whether the digest is kept."""
+        try:
+            return bool(self._files.exists(self._path(digest)))
+        except Exception as error:
+            raise self._unavailable(error) from error
+
+    def delete(self, digest: str) -> None:
+        """Forget the digest."""
+        path = self._path(digest)
+        try:
+            if self._files.exists(path):
+                self._files.rm_file(path)
+        except Exception as error:
+            raise self._unavailable(error) from error
+
+    def digests(self) -> Iterator[str]:
+        """Iterate over all digests."""
+        for path in self._files.find(self._root):
+            parent, name = path.rsplit("/", 2)[-2:]
+            if len(parent) == 2 and len(name) == 62:
+                yield PREFIX + parent + name
+
+    def _path(self, digest: str) -> str:
+        text = hex_of(digest)
+        return f"{self._root}/{text[:2]}/{text[2:]}"
+
+    def _unavailable(self, error: Exception) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"The blob store {self.url} does not answer: {type(error).__name__}: {error}.",
+            "Check the address, the bucket and the credentials, then try again.",
+        )

@@ -1,0 +1,24 @@
+"""The handle that every room's operation takes first: database, blobs, clock and home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidewheel.blobs.store import BlobStore
+from tidewheel.clock import Clock
+from tidewheel.database.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Where a project keeps what it knows; holds handles and no rules."""
+
+    database: Database  # names, versions, runs, events
+    blobs: BlobStore  # bytes by digest
+    clock: Clock  # the time, injected
+    home: Path  # local folder for the prediction log, locks and run logs
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.database.close()

@@ -1,0 +1,117 @@
+"""One frozen Settings, read from `tidewheel.toml` and `TIDEWHEEL_*` variables when asked for."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tidewheel.errors import InvalidInput, NotFound
+
+FILE_NAME = "tidewheel.toml"
+DEFAULT_ENVIRONMENT = "dev"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where things are kept and where servers listen; one table of `tidewheel.toml` per environment."""
+
+    home: Path  # folder for the embedded database, blobs, prediction log, locks and run logs
+    environment: str = DEFAULT_ENVIRONMENT  # name of the table these came from
+    database_url: str = ""  # sqlite:///... or postgresql://...; empty: <home>/tidewheel.db
+    blob_url: str = ""  # folder, s3://bucket/prefix or any fsspec URL; empty: <home>/blobs
+    executor: str = "inline"  # where steps run unless they say otherwise: inline or process
+    serve_host: str = "127.0.0.1"  # address of the prediction server
+    serve_port: int = 8600  # TCP port of the prediction server
+    web_host: str = "127.0.0.1"  # address of the page
+    web_port: int = 8601  # TCP port of the page
+    tick_seconds: float = 1.0  # pause between two looks of the conductor, in seconds
+
+    @property
+    def database(self) -> str:
+        """Database URL with the embedded default filled in."""
+        return self.database_url or f"sqlite:///{self.home / 'tidewheel.db'}"
+
+    @property
+    def blobs(self) -> str:
+        """Blob URL with the embedded default filled in."""
+        return self.blob_url or str(self.home / "blobs")
+
+
+def load_settings(start: Path | None = None, environment: str | None = None) -> Settings:
+    """Read the settings that hold in a folder.
+
+    The nearest `tidewheel.toml` at or above `start` (default: the working folder) gives one table
+    per environment; `TIDEWHEEL_<NAME>` variables win over the file. Without a file the embedded
+    defaults hold and the home is `.tidewheel` in `start`.
+
+    Raises NotFound for an environment the file does not have, InvalidInput for a bad file or value.
+    """
+    folder = (start or Path.cwd()).resolve()
+    file = _nearest(folder)
+    chosen = environment or os.environ.get("TIDEWHEEL_ENVIRONMENT") or DEFAULT_ENVIRONMENT
+    table = _table(file, chosen) if file else {}
+    if file is None and environment not in (None, DEFAULT_ENVIRONMENT):
+        raise NotFound("environment", environment or "", mend=f"Write a {FILE_NAME} with a table [{environment}].")
+    base = file.parent if file else folder
+    settings = Settings(home=base / ".tidewheel", environment=chosen)
+    changes: dict[str, Any] = {name: _typed(name, value, base) for name, value in (table | _variables()).items()}
+    settings = replace(settings, **changes)
+    if settings.executor not in ("inline", "process"):
+        raise InvalidInput(f"executor = {settings.executor!r} is not known.", "Use inline or process.")
+    return settings
+
+
+def _nearest(folder: Path) -> Path | None:
+    for place in (folder, *folder.parents):
+        if (place / FILE_NAME).is_file():
+            return place / FILE_NAME
+    return None
+
+
+def _table(file: Path, environment: str) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} is not valid TOML: {error}.", "Correct the line that it names.") from error
+    tables = {name: value for name, value in document.items() if isinstance(value, dict)}
+    if environment not in tables:
+        if environment == DEFAULT_ENVIRONMENT and not tables:
+            return {}
+        raise NotFound("environment", environment, tables, f"Add a table [{environment}] to {file}.")
+    known = _names()
+    for name in tables[environment]:
+        if name not in known:
+            raise NotFound("setting", name, known, f"It stands in [{environment}] of {file}.")
+    return tables[environment]
+
+
+def _variables() -> dict[str, Any]:
+    prefix = "TIDEWHEEL_"
+    found = {key.removeprefix(prefix).lower(): value for key, value in os.environ.items() if key.startswith(prefix)}
+    return {name: value for name, value in found.items() if name in _names()}
+
+
+def _names() -> set[str]:
+    return {field.name for field in fields(Settings)} - {"environment"}
+
+
+def _typed(name: str, value: object, base: Path) -> object:
+    try:
+        if name == "home":
+            return (base / Path(str(value)).expanduser()).resolve()
+        if name.endswith("_port"):
+            return _port(int(str(value)))
+        if name == "tick_seconds":
+            return float(str(value))
+    except ValueError as error:
+        raise InvalidInput(f"The setting {name} = {value!r} cannot be used: {error}.", "Correct it.") from error
+    return str(value)
+
+
+def _port(value: int) -> int:
+    if not 0 <= value <= 65_535:
+        raise ValueError("a port is 0 to 65535")
+    return value

@@ -1,0 +1,77 @@
+"""Fixtures that every room's tests share: fresh stores on the real SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tidewheel.app import import_tables
+from tidewheel.blobs.folder import FolderBlobs
+from tidewheel.clock import ManualClock, new_id
+from tidewheel.database.database import Database, open_database
+from tidewheel.database.migrate import prepare
+from tidewheel.lineage.store import Store
+
+POSTGRES = os.environ.get("TIDEWHEEL_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip a test whose service is absent; in CI nothing is skipped, so there it fails."""
+    if os.environ.get("TIDEWHEEL_CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Say whether something listens on a TCP port."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """A fresh, empty PostgreSQL database, dropped afterwards."""
+    if not listening(5432):
+        skip_or_fail("PostgreSQL is not there; start it: apt-get install postgresql; pg_ctlcluster 15 main start")
+    admin = open_database(POSTGRES).engine.execution_options(isolation_level="AUTOCOMMIT")
+    name = f"tidewheel_{new_id().replace('-', '')}"
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    try:
+        yield POSTGRES.rsplit("/", 1)[0] + f"/{name}"
+    finally:
+        with admin.connect() as connection:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
+
+
+def _store(database: Database, folder: Path) -> Store:
+    import_tables()
+    prepare(database)
+    return Store(database=database, blobs=FolderBlobs(folder / "blobs"), clock=ManualClock(), home=folder)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A fresh store on SQLite and a local folder, with a clock that stands still."""
+    opened = _store(open_database(f"sqlite:///{tmp_path / 'tidewheel.db'}"), tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A fresh store on each database."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'tidewheel.db'}"
+    else:
+        url = request.getfixturevalue("postgres_url")
+    opened = _store(open_database(url), tmp_path)
+    yield opened
+    opened.close()
