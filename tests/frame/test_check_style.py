@@ -40,6 +40,19 @@ ELIFS = "def f(x):\n    if x == 0:\n        pass\n" + "".join(
     f"    elif x == {n}:\n        pass\n" for n in range(1, 9)
 )
 
+HANDLERS = """
+def f(x):
+    try:
+        pass
+    except ValueError:
+        if x:
+            pass
+        else:
+            for _ in x:
+                while x:
+                    pass
+"""
+
 
 @pytest.mark.parametrize(
     ("source", "words"),
@@ -81,22 +94,7 @@ def test_only_warns_between_400_and_600_lines(checker: ModuleType) -> None:
 
 
 def test_counts_blocks_under_else_and_handlers(checker: ModuleType) -> None:
-    source = "\n".join(
-        [
-            "def f(x):",
-            "    try:",
-            "        pass",
-            "    except ValueError:",
-            "        if x:",
-            "            pass",
-            "        else:",
-            "            for _ in x:",
-            "                while x:",
-            "                    pass",
-            "",
-        ]
-    )
-    (finding,) = checker.check_source("src/tidewheel/x.py", source)
+    (finding,) = checker.check_source("src/tidewheel/x.py", HANDLERS)
     assert "nests 4 deep" in str(finding)
 
 
