@@ -143,11 +143,15 @@ def test_an_unknown_relation_is_refused(store: Store) -> None:
 
 
 def test_nothing_is_kept_when_the_transaction_fails(any_store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), any_store.database.transaction() as tx:
-        entity = ensure_entity(tx, "model", "bikes", at=AT)
-        add_version(tx, entity.id, at=AT, digest="sha256:" + "a" * 64)
-        append_event(tx, "x", {}, at=AT, governs=True)
-        raise ZeroDivisionError
+    def fails() -> None:
+        with any_store.database.transaction() as tx:
+            entity = ensure_entity(tx, "model", "bikes", at=AT)
+            add_version(tx, entity.id, at=AT, digest="sha256:" + "a" * 64)
+            append_event(tx, "x", {}, at=AT, governs=True)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     with any_store.database.reading() as tx:
         with pytest.raises(NotFound):
             find_entity(tx, "model", "bikes")
