@@ -26,6 +26,7 @@ bench: $(READY) ## print the measures as ratios against named references
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 docs: $(READY) ## build the documentation into site/ and check its links
+	@$(BIN)/python scripts/write_reference.py
 	@$(BIN)/python scripts/build_docs.py
 
 fmt: $(READY) ## format the source and mend what ruff can mend
