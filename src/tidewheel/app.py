@@ -1,27 +1,55 @@
-"""Read the settings, name the concrete backends, hand out what the rooms need."""
+"""Read the settings, name the concrete backends, hand out what the rooms need.
+
+Every function here is one operation that the command line and the page share; the rules stand in
+the rooms below.
+"""
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from tidewheel.errors import Conflict, InvalidInput, NotFound
 from tidewheel.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from tidewheel.lineage.store import Store
+    import polars as pl
 
-ROOMS_WITH_TABLES = (
-    "lineage",
-    "data",
-    "predictions",
-    "pipelines",
-    "evaluation",
-    "monitoring",
-    "registry",
-    "rollout",
-    "loop",
-)
+    from tidewheel.data.records import DatasetVersion
+    from tidewheel.lineage.chain import ChainReport
+    from tidewheel.lineage.graph import Graph
+    from tidewheel.lineage.store import Store
+    from tidewheel.loop.loop import Loop
+    from tidewheel.loop.tick import TickReport
+    from tidewheel.models.scorer import Scorer
+    from tidewheel.pipelines.pipeline import Pipeline
+    from tidewheel.pipelines.plan import Plan
+    from tidewheel.pipelines.runs import Run, RunEvent
+    from tidewheel.pipelines.why import Why
+
+ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "rollout", "loop")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a server listens."""
+
+    host: str  # name or number
+    port: int  # TCP port, never 0
+
+
+def import_tables() -> None:
+    """Import every room's tables, so that the one MetaData knows them all."""
+    for room in ROOMS_WITH_TABLES:
+        if find_spec(f"tidewheel.{room}.tables"):
+            import_module(f"tidewheel.{room}.tables")
 
 
 def open_store(settings: Settings | None = None) -> Store:
@@ -39,8 +67,286 @@ def open_store(settings: Settings | None = None) -> Store:
     return Opened(database=database, blobs=open_blobs(settings.blobs), clock=SystemClock(), home=settings.home)
 
 
-def import_tables() -> None:
-    """Import every room's tables, so that the one MetaData knows them all."""
-    for room in ROOMS_WITH_TABLES:
-        if find_spec(f"tidewheel.{room}.tables"):
-            import_module(f"tidewheel.{room}.tables")
+class App:
+    """tidewheel in a notebook or a program: one store, the verbs of the command line.
+
+    >>> import tidewheel, tempfile
+    >>> app = tidewheel.open(tempfile.mkdtemp())
+    >>> app.datasets()
+    []
+    >>> app.close()
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = open_store(settings)
+
+    def register(self, name: str, source: Any, *, time: str | None = None, label: str | None = None) -> DatasetVersion:
+        """Keep a file or frame as version 1 of a new dataset."""
+        from tidewheel.data import datasets
+
+        return datasets.register(self.store, name, source, time=time, label=label)
+
+    def append(self, name: str, source: Any) -> DatasetVersion:
+        """Check rows against the schema and keep them as the next version."""
+        from tidewheel.data import datasets
+
+        return datasets.append(self.store, name, source)
+
+    def read(self, reference: str) -> pl.DataFrame:
+        """Return the rows of `name` or `name:3`."""
+        from tidewheel.data import datasets
+
+        return datasets.read(self.store, reference)
+
+    def datasets(self) -> list[DatasetVersion]:
+        """Return the newest version of every dataset."""
+        from tidewheel.data import datasets
+
+        return datasets.list_datasets(self.store)
+
+    def run(self, pipeline: str | Pipeline[Any, Any], **parameters: Any) -> Run:
+        """Run a pipeline: the decorated function itself or `FILE.py:NAME`."""
+        return run_pipeline(self.store, pipeline, parameters, executor=self.settings.executor)
+
+    def plan(self, pipeline: str | Pipeline[Any, Any], **parameters: Any) -> Plan:
+        """Say which steps would run or come from the cache, without running them."""
+        return plan_pipeline(self.store, pipeline, parameters)
+
+    def why(self, run_or_step: str) -> Why:
+        """Say why a run or step happened and what changed since the last time."""
+        from tidewheel.pipelines.why import why
+
+        return why(self.store, run_or_step)
+
+    def load(self, model: str) -> Scorer:
+        """Return the scorer of `name@champion`, `name:3` or the newest `name`, for use in this process."""
+        from tidewheel.models.bundle import load_bundle
+        from tidewheel.registry.versions import get_model
+
+        return load_bundle(self.store, get_model(self.store, model).bundle_digest).scorer()
+
+    def lineage(self, name: str, *, kind: str = "") -> Graph:
+        """Return where a thing comes from and what hangs on it."""
+        return lineage_of(self.store, name, kind=kind)
+
+    def tick(self, loop: Loop) -> TickReport:
+        """Let a loop look once and act."""
+        from tidewheel.loop.tick import tick
+
+        return tick(self.store, loop, executor=self.settings.executor)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.store.close()
+
+
+def open_app(home: str | Path | None = None, *, environment: str | None = None) -> App:
+    """Open tidewheel on a folder (default: as `tidewheel.toml` says, else `.tidewheel` here)."""
+    from dataclasses import replace
+
+    settings = load_settings(None, environment)
+    return App(replace(settings, home=Path(home).expanduser().resolve()) if home else settings)
+
+
+def load_pipeline(target: str | Pipeline[Any, Any]) -> Pipeline[Any, Any]:
+    """Return the pipeline that `FILE.py:NAME` or `module:NAME` names; a loop's pipeline counts too."""
+    from tidewheel.loop.loop import Loop as LoopType
+    from tidewheel.pipelines.pipeline import Pipeline as PipelineType
+    from tidewheel.pipelines.target import load_target
+
+    found = load_target(target) if isinstance(target, str) else target
+    if isinstance(found, LoopType):
+        return found.pipeline
+    if not isinstance(found, PipelineType):
+        raise InvalidInput(
+            f"{target} is a {type(found).__name__}, not a pipeline.", "Mark the function with @pipeline from tidewheel."
+        )
+    return found
+
+
+def load_loop(target: str) -> Loop:
+    """Return the loop that `FILE.py:NAME` names."""
+    from tidewheel.loop.loop import Loop as LoopType
+    from tidewheel.pipelines.target import load_target
+
+    found = load_target(target)
+    if not isinstance(found, LoopType):
+        raise InvalidInput(f"{target} is a {type(found).__name__}, not a loop.", "Name a tidewheel.Loop(...).")
+    return found
+
+
+def run_pipeline(
+    store: Store,
+    target: str | Pipeline[Any, Any],
+    parameters: Mapping[str, Any],
+    *,
+    executor: str = "inline",
+    on_event: Callable[[RunEvent], None] | None = None,
+) -> Run:
+    """Run a pipeline; text parameters are read as the types that its signature names."""
+    from tidewheel.pipelines.runs import start_run
+
+    return start_run(
+        store,
+        load_pipeline(target),
+        parameters,
+        cause={"kind": "manual", "reason": "asked for on the command line or from Python"},
+        executor=executor,
+        on_event=on_event,
+    )
+
+
+def plan_pipeline(store: Store, target: str | Pipeline[Any, Any], parameters: Mapping[str, Any]) -> Plan:
+    """Plan a pipeline without running a step."""
+    from tidewheel.pipelines.plan import plan_run
+
+    return plan_run(store, load_pipeline(target), parameters)
+
+
+def resume_pipeline(
+    store: Store, run_id: str, target: str, *, on_event: Callable[[RunEvent], None] | None = None
+) -> Run:
+    """Go on with a run that was killed or failed."""
+    from tidewheel.pipelines.runs import resume_run
+
+    return resume_run(store, run_id, load_pipeline(target), on_event=on_event)
+
+
+def lineage_of(
+    store: Store, name: str, *, kind: str = "", up: bool = True, down: bool = True, depth: int = 20
+) -> Graph:
+    """Return the part of the graph around a model, dataset, run or id.
+
+    Raises NotFound with near names, Conflict when a name is both a model and a dataset.
+    """
+    from tidewheel.lineage.graph import graph
+
+    with store.database.reading() as tx:
+        return graph(tx, _node_id(tx, name, kind), up=up, down=down, depth=depth)
+
+
+def _node_id(tx: Any, name: str, kind: str) -> str:
+    from tidewheel.lineage.read import get_execution, list_entities, resolve
+
+    found: dict[str, str] = {}
+    for candidate in (kind,) if kind else ("model", "dataset", "artifact"):
+        try:
+            found[candidate] = resolve(tx, candidate, name).id
+        except NotFound:
+            if any(entity.name == name.split(":")[0].split("@")[0] for entity in list_entities(tx, candidate)):
+                raise
+    if len(found) > 1:
+        raise Conflict(f"{name!r} is a {' and a '.join(found)}.", f"Say which with --kind {next(iter(found))}.")
+    if found:
+        return next(iter(found.values()))
+    try:
+        return get_execution(tx, name).id
+    except NotFound:
+        known = [entity.name for each in ("model", "dataset") for entity in list_entities(tx, each)]
+        raise NotFound("dataset, model or run", name, known) from None
+
+
+def check_audit(store: Store) -> ChainReport:
+    """Walk the hash chain of the audit log."""
+    from tidewheel.lineage.chain import verify_chain
+
+    with store.database.reading() as tx:
+        return verify_chain(tx)
+
+
+def tick_loop(store: Store, target: str, *, executor: str = "inline") -> TickReport:
+    """Let a loop look once and act."""
+    from tidewheel.loop.tick import tick
+
+    return tick(store, load_loop(target), executor=executor)
+
+
+def listen_address(host: str, port: int, *, public: bool = False) -> Address:
+    """Return where to listen, a free port chosen for 0; other machines are let in only when the settings say so."""
+    if host not in LOOPBACK and not public:
+        raise InvalidInput(
+            f"{host} can be reached from other machines, and predictions are not yet protected by keys.",
+            "Put a proxy that asks for credentials in front and set public = true in tidewheel.toml.",
+        )
+    if port:
+        return Address(host=host, port=port)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return Address(host=host, port=int(probe.getsockname()[1]))
+
+
+def serve(
+    settings: Settings, models: Sequence[str] | None, *, host: str, port: int, say: Callable[[str], None]
+) -> None:
+    """Run the prediction server in this process until SIGTERM, then drain."""
+    from tidewheel.serving.front import serve as run_server
+    from tidewheel.supervisor import die_with_parent
+
+    die_with_parent()
+    address = listen_address(
+        host or settings.serve_host, port if port >= 0 else settings.serve_port, public=settings.public
+    )
+    store = open_store(settings)
+    say(f"predictions: http://{address.host}:{address.port}/docs")
+    try:
+        run_server(store, models=models, host=address.host, port=address.port)
+    finally:
+        store.close()
+
+
+def conduct(settings: Settings, targets: Sequence[str], *, say: Callable[[str], None]) -> None:
+    """Run the conductor of some loops in this process until SIGTERM."""
+    from tidewheel.loop.conductor import conduct as run_conductor
+    from tidewheel.supervisor import die_with_parent, stop_on_signals
+
+    die_with_parent()
+    loops = [load_loop(target) for target in targets]
+    store = open_store(settings)
+    say(f"conducting: {', '.join(loop.model for loop in loops)}")
+    try:
+        with stop_on_signals() as stop:
+            run_conductor(store, loops, stop=stop, seconds=settings.tick_seconds, executor=settings.executor)
+    finally:
+        store.close()
+
+
+def up(
+    settings: Settings,
+    targets: Sequence[str],
+    *,
+    host: str = "",
+    port: int = -1,
+    web_port: int = -1,
+    say: Callable[[str], None],
+    stop: threading.Event | None = None,
+) -> None:
+    """Run conductor, prediction server and page of some loops, until SIGTERM or Ctrl-C."""
+    from tidewheel.supervisor import Service, only_one, stop_on_signals, supervise, tidewheel_command
+
+    for target in targets:
+        load_loop(target)  # a mistake shows here, not in a child's log
+    serving = listen_address(
+        host or settings.serve_host, port if port >= 0 else settings.serve_port, public=settings.public
+    )
+    page = listen_address(settings.web_host, web_port if web_port >= 0 else settings.web_port, public=settings.public)
+    home = ("--home", str(settings.home))
+    services = (
+        Service(name="conductor", command=tidewheel_command("loop", "run", *targets, *home)),
+        Service(
+            name="serving",
+            command=tidewheel_command("serve", "--host", serving.host, "--port", str(serving.port), *home),
+        ),
+        Service(name="web", command=tidewheel_command("web", "--host", page.host, "--port", str(page.port), *home)),
+    )
+    with only_one(settings.home), stop_on_signals() as stopped:
+        open_store(settings).close()  # the tables are made once, before three processes want them
+        say(f"predictions: http://{serving.host}:{serving.port}/docs")
+        say(f"page:        http://{page.host}:{page.port}/")
+        say(f"logs:        {settings.home / 'logs'}")
+        supervise(
+            services,
+            log_folder=settings.home / "logs",
+            stop=stop or stopped,
+            on_change=lambda name, what: say(f"{name} {what}"),
+        )

@@ -25,6 +25,7 @@ class Settings:
     executor: str = "inline"  # where steps run unless they say otherwise: inline or process
     serve_host: str = "127.0.0.1"  # address of the prediction server
     serve_port: int = 8600  # TCP port of the prediction server
+    public: bool = False  # whether servers may listen on other addresses than this machine's own
     web_host: str = "127.0.0.1"  # address of the page
     web_port: int = 8601  # TCP port of the page
     tick_seconds: float = 1.0  # pause between two looks of the conductor, in seconds
@@ -104,11 +105,19 @@ def _typed(name: str, value: object, base: Path) -> object:
             return (base / Path(str(value)).expanduser()).resolve()
         if name.endswith("_port"):
             return _port(int(str(value)))
+        if name == "public":
+            return _flag(str(value))
         if name == "tick_seconds":
             return float(str(value))
     except ValueError as error:
         raise InvalidInput(f"The setting {name} = {value!r} cannot be used: {error}.", "Correct it.") from error
     return str(value)
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("a flag is true or false")
+    return text.lower() in ("true", "1")
 
 
 def _port(value: int) -> int:

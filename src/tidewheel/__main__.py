@@ -1,0 +1,6 @@
+"""`python -m tidewheel` is `tidewheel`."""
+
+from tidewheel.cli.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,56 @@
+"""`tidewheel`: each command translates its words to one call; errors are shown without a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from tidewheel.cli import data, loop, models, runs, servers
+from tidewheel.errors import TidewheelError
+
+cli = typer.Typer(
+    name="tidewheel",
+    help="Continuous training: data, pipelines, registry, serving, monitoring, rollout, retraining, in one loop.",
+    epilog="Example: tidewheel demo    (the whole loop on real data, in about a minute)",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (*servers.COMMANDS, *runs.COMMANDS):
+    cli.command(epilog=f"Example: {command.example}")(command.function)
+cli.add_typer(data.group, name="data")
+cli.add_typer(models.group, name="models")
+cli.add_typer(loop.group, name="loop")
+
+
+def run() -> None:
+    """Run the command line and exit: 0 done, 1 an error that says how to mend it, 2 wrong words, 130 interrupted."""
+    try:
+        cli()
+    except TidewheelError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("TIDEWHEEL_TRACEBACK"):
+            raise
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  This was not foreseen. See where with TIDEWHEEL_TRACEBACK=1, and report it.", file=sys.stderr)
+        sys.exit(70)
+
+
+def fail(error: TidewheelError) -> None:
+    """Print what happened and how to mend it, as JSON when the caller asked for JSON, and exit with 1."""
+    if "--json" in sys.argv:
+        import orjson
+
+        print(orjson.dumps({"error": error.what, "mend": error.mend, "kind": type(error).__name__}).decode())
+    else:
+        print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)

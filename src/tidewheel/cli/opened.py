@@ -1,0 +1,33 @@
+"""Open the project's store for one command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidewheel.lineage.store import Store
+    from tidewheel.settings import Settings
+
+
+def settings_for(home: str = "") -> Settings:
+    """Return the settings that hold here, with the home that the caller chose."""
+    from tidewheel.settings import load_settings
+
+    settings = load_settings()
+    return replace(settings, home=Path(home).expanduser().resolve()) if home else settings
+
+
+@contextmanager
+def opened(home: str = "") -> Iterator[Store]:
+    """Open the store, and close it when the command is done."""
+    from tidewheel.app import open_store
+
+    store = open_store(settings_for(home))
+    try:
+        yield store
+    finally:
+        store.close()
