@@ -6,6 +6,7 @@ the rooms below.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -234,7 +235,8 @@ def _node_id(tx: Any, name: str, kind: str) -> str:
         try:
             found[candidate] = resolve(tx, candidate, name).id
         except NotFound:
-            if any(entity.name == name.split(":")[0].split("@")[0] for entity in list_entities(tx, candidate)):
+            bare = re.split("[:@]", name, maxsplit=1)[0]
+            if any(entity.name == bare for entity in list_entities(tx, candidate)):
                 raise
     if len(found) > 1:
         raise Conflict(f"{name!r} is a {' and a '.join(found)}.", f"Say which with --kind {next(iter(found))}.")
