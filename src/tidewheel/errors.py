@@ -94,3 +94,11 @@ class StepFailed(TidewheelError, RuntimeError):
 
 class StepTimeout(StepFailed, TimeoutError):
     """A step ran longer than its timeout and was ended."""
+
+
+class UnusableScores(InvalidInput):
+    """A model's answers cannot be judged: not finite, no class of its own, or not one per row."""
+
+
+class UnsupportedFormat(TidewheelError, NotImplementedError):
+    """A model cannot be written in a format, or this installation cannot run what is written."""
