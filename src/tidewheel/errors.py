@@ -89,7 +89,13 @@ class MissingExtra(TidewheelError, ImportError):
 
 
 class StepFailed(TidewheelError, RuntimeError):
-    """A step raised, or its process died."""
+    """A step raised, or its process died; `step`, `run_id` and `log` (its file) say where to look."""
+
+    def __init__(self, what: str, mend: str, *, step: str = "", run_id: str = "", log: str = "") -> None:
+        super().__init__(what, mend)
+        self.step = step
+        self.run_id = run_id
+        self.log = log
 
 
 class StepTimeout(StepFailed, TimeoutError):
@@ -102,3 +108,15 @@ class UnusableScores(InvalidInput):
 
 class UnsupportedFormat(TidewheelError, NotImplementedError):
     """A model cannot be written in a format, or this installation cannot run what is written."""
+
+
+class RunFailed(TidewheelError, RuntimeError):
+    """The body of a pipeline raised; `run_id` names the run."""
+
+    def __init__(self, what: str, mend: str, *, run_id: str = "") -> None:
+        super().__init__(what, mend)
+        self.run_id = run_id
+
+
+class Unhashable(TidewheelError, TypeError):
+    """A value has no content that could be digested the same way twice."""
