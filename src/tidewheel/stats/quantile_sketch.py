@@ -67,6 +67,8 @@ def quantile(sketch: QuantileSketch, q: float) -> float | None:
     rank = min(max(q, 0.0), 1.0) * float(ends[-1])
     cell = min(int(np.searchsorted(ends, rank, side="left")), len(ends) - 1)
     low, high = group_bounds(sketch, cell)
+    if low == 0.0:  # zero shares its group with numbers too small to matter; show it as zero
+        return 0.0
     inside = (rank - float(ends[cell] - counts[cell])) / float(counts[cell])
     return low + (high - low) * min(max(inside, 0.0), 1.0)
 
