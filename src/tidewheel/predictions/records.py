@@ -19,7 +19,7 @@ class Other(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     """What the arm that did not answer says to the same rows, under paired traffic."""
 
     version: int  # model version (seq) of that arm
-    output: Sequence[Value] = ()  # one prediction per row; empty when it failed
+    output: Sequence[Value] = []  # one prediction per row; empty when it failed
     probability: Sequence[Sequence[float]] | None = None  # [row, class], in the order of the signature's classes
     error: str = ""  # why it failed; empty when it did not
     latency_us: int = 0  # time its scoring took, microseconds
