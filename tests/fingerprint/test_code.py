@@ -106,7 +106,12 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         ("fp_steps", "RATE = 0.5", "RATE = 0.6", "fp_steps.RATE"),
         ("fp_steps", "* RATE", "+ RATE", "fp_steps.work"),
         ("fp_middle", "return scale", "return 2 * scale", "fp_middle.clean"),
-        ("fp_middle", "@functools.lru_cache", "@functools.partial(lambda f: lambda x: f(x))", "fp_middle.<lambda>"),
+        (
+            "fp_middle",
+            "@functools.lru_cache",
+            "@functools.partial(lambda f: lambda x: f(x))",
+            "fp_middle.<lambda>.<locals>.<lambda>",
+        ),
         ("fp_middle", "threading.Lock()", "threading.RLock()", "fp_middle.LOCK"),
         ("fp_deep", '"low": 1', '"low": 3', "fp_middle.LIMITS"),
         ("fp_deep", '"low": 1', '"low": "1"', "fp_middle.LIMITS"),
