@@ -120,3 +120,11 @@ class RunFailed(TidewheelError, RuntimeError):
 
 class Unhashable(TidewheelError, TypeError):
     """A value has no content that could be digested the same way twice."""
+
+
+class TooLarge(InvalidInput):
+    """A request holds more than one request may."""
+
+
+class NotReady(TidewheelError, RuntimeError):
+    """What was asked for is not there yet; asking again later helps."""
