@@ -324,8 +324,16 @@ def up(
     stop: threading.Event | None = None,
 ) -> None:
     """Run conductor, prediction server and page of some loops, until SIGTERM or Ctrl-C."""
-    from tidewheel.supervisor import Service, only_one, stop_on_signals, supervise, tidewheel_command
+    from tidewheel.supervisor import (
+        Service,
+        die_with_parent,
+        only_one,
+        stop_on_signals,
+        supervise,
+        tidewheel_command,
+    )
 
+    die_with_parent()
     for target in targets:
         load_loop(target)  # a mistake shows here, not in a child's log
     serving = listen_address(

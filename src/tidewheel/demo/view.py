@@ -41,7 +41,7 @@ class Screen:
     """Draws a picture, in place or as lines."""
 
     def __init__(self, picture: Picture, *, live: bool) -> None:
-        self._picture = picture
+        self.picture = picture
         self._live = live
         self.update: Callable[[Group], None] = lambda _: None  # redraws the panel on a terminal
         self._said = 0
@@ -51,9 +51,9 @@ class Screen:
     def draw(self) -> None:
         """Show the present state; plain mode prints new decisions, and progress every few seconds."""
         if self._live:
-            self.update(_panel(self._picture))
+            self.update(_panel(self.picture))
             return
-        picture = self._picture
+        picture = self.picture
         for text in picture.decisions[self._said :]:
             print(text, file=sys.stderr, flush=True)
         self._said = len(picture.decisions)

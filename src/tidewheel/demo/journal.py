@@ -1,0 +1,76 @@
+"""What the demo reads from the store: how far the conductor is, what it decided, what stands behind a prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tidewheel.lineage.read import get_execution, list_entities, list_events, list_versions
+from tidewheel.lineage.store import Store
+from tidewheel.loop.status import LoopStatus, status
+from tidewheel.predictions.reader import LogReader
+from tidewheel.predictions.records import Prediction
+from tidewheel.registry.versions import get_model
+
+SHOWN = ("trigger.fired", "gate.", "rollout.", "model.deployed", "run.failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One decision of the loop, as a line."""
+
+    seq: int  # place in the journal
+    text: str  # what was decided and on what
+
+
+class Journal:
+    """Reads decisions as they come."""
+
+    def __init__(self, store: Store, model: str) -> None:
+        self._store, self._model = store, model
+        self._seen = 0
+
+    def state(self) -> LoopStatus | None:
+        """Return the loop's state; None until the conductor has looked once."""
+        found = status(self._store, self._model)
+        return found[0] if found else None
+
+    def news(self) -> list[Decision]:
+        """Return the decisions since the last call."""
+        with self._store.database.reading() as tx:
+            events = list_events(tx, after_seq=self._seen, limit=1000)
+        if events:
+            self._seen = events[-1].seq
+        return [
+            Decision(seq=event.seq, text=str(event.body["text"]))
+            for event in events
+            if event.type.startswith(SHOWN) and isinstance(event.body, dict) and "text" in event.body
+        ]
+
+
+def trace(store: Store, model: str, request_id: str) -> dict[str, Any]:
+    """Return what stands behind one prediction: version, run, data, code and environment."""
+    found: Prediction | None = None
+    for record in LogReader(store.home / "log" / model, Prediction).read().records:
+        if record.id == request_id and record.status == 200:
+            found = record
+    if found is None:
+        return {"request": request_id}
+    version = get_model(store, f"{model}:{found.version}")
+    answer: dict[str, Any] = {
+        "request": request_id,
+        "prediction": found.output[0],
+        "model": f"{model}:{found.version}",
+        "arm": found.arm,
+        "bundle": version.bundle_digest,
+        "run": version.run_id,
+    }
+    with store.database.reading() as tx:
+        if version.run_id:
+            run = get_execution(tx, version.run_id)
+            answer |= {"pipeline": run.job, "code": run.code_digest, "environment": run.environment_digest}
+        for entity in list_entities(tx, "dataset"):
+            for item in list_versions(tx, entity.id):
+                if item.id == version.dataset_version_id:
+                    answer |= {"dataset": f"{entity.name}:{item.seq}", "dataset_digest": item.digest}
+    return answer

@@ -1,0 +1,57 @@
+"""What the demo says at its end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    from tidewheel.demo.demo import Result
+    from tidewheel.demo.stream import Stream
+
+
+def print_summary(stream: Stream, result: Result, *, home: Path, as_json: bool) -> None:
+    """Print scores, counts, the trace and where to look further; `as_json` adds one JSON object as the last line."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"\n[bold]{stream.name}[/bold]: {stream.live:,} rows in {result.seconds:.0f} s\n")
+    scores = Table(box=SIMPLE_HEAD, pad_edge=False)
+    scores.add_column("who answered")
+    scores.add_column(result.metric, justify="right")
+    for who, value in (
+        ("the loop", result.loop),
+        ("the first champion, frozen", result.frozen),
+        ("the previous label", result.no_change),
+    ):
+        scores.add_row(who, f"{value:.4f}")
+    console.print(scores)
+    console.print(_difference(result))
+    console.print(
+        f"{result.triggers} triggers, {result.runs} runs, {result.promotions} promotions, "
+        f"{result.refusals} refusals, {result.rollbacks} rollbacks, {result.failed_requests} failed requests\n"
+    )
+    console.print("[bold]behind the last prediction[/bold]")
+    for name, value in result.trace.items():
+        console.print(f"  {name:<15} {value}", soft_wrap=True)
+    console.print("\n[bold]look further[/bold]")
+    for words in (
+        "web",
+        f"loop status {stream.name}",
+        f"lineage {stream.name}@champion",
+        f"models history {stream.name}",
+    ):
+        console.print(f"  tidewheel {words} --home {home}", soft_wrap=True)
+    if as_json:
+        print(orjson.dumps(asdict(result)).decode())
+
+
+def _difference(result: Result) -> str:
+    if result.metric == "rmse":
+        return f"The loop's error is {1 - result.loop / result.frozen:+.1%} below the frozen model's.".replace("+", "")
+    return f"The loop is {100 * (result.loop - result.frozen):+.1f} points over the frozen model."
