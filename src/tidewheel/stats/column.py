@@ -69,7 +69,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     def distinct(self) -> int:
         """Number of distinct values: exact up to 256 of them, within about 3 % beyond."""
         if self.registers:
-            return estimate(self.registers)
+            return min(estimate(self.registers), self.count - self.missing)
         return len(self.spread.keys) if self.kind in {"numeric", "temporal"} else len(self.top.values)
 
     @property

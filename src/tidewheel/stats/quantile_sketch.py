@@ -87,6 +87,19 @@ def group_bounds(sketch: QuantileSketch, cell: int) -> tuple[float, float]:
     return max(float(low), -limit), min(float(high), limit)
 
 
+def histogram(sketch: QuantileSketch, edges: Sequence[float]) -> list[float]:
+    """Return how many values lie in each bin between ascending edges, groups that reach over an edge divided evenly."""
+    if not sketch.keys:
+        return [0.0] * (len(edges) - 1)
+    low, high = np.array([group_bounds(sketch, cell) for cell in range(len(sketch.keys))]).T
+    counts = np.asarray(sketch.counts, dtype=np.float64)
+    wide = high - low > 1e-300  # others are single values, or zero with numbers too small to matter
+    width = np.where(wide, high - low, 1.0)
+    below = [counts @ np.where(wide, np.clip((edge - low) / width, 0.0, 1.0), low < edge) for edge in edges]
+    below[-1] += counts[(low == edges[-1]) & ~wide].sum()  # the last bin holds its upper edge
+    return [float(count) for count in np.diff(below)]
+
+
 def exact_values(sketch: QuantileSketch) -> NDArray[np.float64] | None:
     """Return every distinct value in ascending order while the sketch still holds them all, otherwise None."""
     return _floats(_keys(sketch)) if sketch.shift == 0 else None
