@@ -128,3 +128,7 @@ class TooLarge(InvalidInput):
 
 class NotReady(TidewheelError, RuntimeError):
     """What was asked for is not there yet; asking again later helps."""
+
+
+class ModelFailed(TidewheelError, RuntimeError):
+    """A served model could not score a request that fits its signature."""
