@@ -20,7 +20,8 @@ def from_frame(source: Any) -> pl.DataFrame:
         return source
     if isinstance(source, pl.LazyFrame):
         return source.collect()
-    check_names([str(name) for name in getattr(source, "columns", [])] or _arrow_names(source), "the frame")
+    names = getattr(source, "column_names", None)  # Arrow; there `columns` are the arrays themselves
+    check_names([str(name) for name in (getattr(source, "columns", ()) if names is None else names)], "the frame")
     import narwhals as nw
 
     try:
@@ -48,13 +49,9 @@ def check_names(names: Iterable[str], where: str) -> None:
         )
 
 
-def _arrow_names(source: Any) -> list[str]:
-    return [str(name) for name in getattr(source, "column_names", [])]
-
-
 def _with_index(source: Any) -> Any:
     """Make columns of a pandas index that has names; an unnamed one is only a row number."""
-    if not type(source).__module__.startswith("pandas."):
+    if type(source).__module__.split(".")[0] != "pandas" or not hasattr(source, "rename"):
         return source
     named = any(name is not None for name in source.index.names)
     frame = source.reset_index() if named else source
