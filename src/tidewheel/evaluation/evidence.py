@@ -15,7 +15,7 @@ from tidewheel.errors import InvalidInput, NotFound, TidewheelError, UnusableSco
 from tidewheel.evaluation.answers import Answers, Labels, align, missing_labels
 from tidewheel.evaluation.compare import align_both
 from tidewheel.models.scorer import Scorer, Scores
-from tidewheel.models.signature import Columns, Task
+from tidewheel.models.signature import Task
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Evidence:
     def candidate_scores(self) -> Scores:
         """The candidate's answers to the labelled rows; raises UnusableScores when it cannot answer."""
         candidate = self.context.candidate
-        return answered("The candidate", self.rows.height, lambda: candidate.score(columns_of(candidate, self.rows)))
+        return answered("The candidate", self.rows.height, lambda: candidate.score(self.rows))
 
     @cached_property
     def champion_scores(self) -> Scores | None:
@@ -66,7 +66,7 @@ class Evidence:
         champion = self.context.champion
         if champion is None:
             return None
-        return answered("The champion", self.rows.height, lambda: champion.score(columns_of(champion, self.rows)))
+        return answered("The champion", self.rows.height, lambda: champion.score(self.rows))
 
     @cached_property
     def candidate(self) -> Answers:
@@ -90,11 +90,6 @@ class Evidence:
     @property
     def _truth(self) -> Labels:
         return self.rows[self.context.label].to_numpy()
-
-
-def columns_of(scorer: Scorer, rows: pl.DataFrame) -> Columns:
-    """Return the columns a scorer needs, as arrays; those that are not there are for the scorer to name."""
-    return {name: rows[name].to_numpy() for name in scorer.signature.names if name in rows.columns}
 
 
 def answered(who: str, rows: int, call: Callable[[], T]) -> T:

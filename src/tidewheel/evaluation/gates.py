@@ -37,7 +37,8 @@ def beats_champion(
     demand="better": the difference must be above 0, and above -`margin` (units of the metric) with one-sided
     `confidence`. demand="not_worse": it passes unless it is worse by more than `margin` with that confidence.
     On every slice of the named columns it must not be worse by more than `margin` (the doubt is shared among them).
-    Without a champion, or when the champion cannot score these rows, the candidate must beat the best constant answer.
+    Without a champion, or when the champion cannot score these rows, it must beat the best constant
+    answer with a confidence of at least 0.95.
     Fewer than 30 rows, or a difference that they cannot tell from none, is not enough data.
     Raises NotFound for an unknown metric, InvalidInput for a confidence outside [0.5, 1) or a negative margin.
     """
