@@ -59,7 +59,7 @@ def encode_model(model: Model, frame: pl.DataFrame) -> Encoded:
                 return Encoded(entry=_entry(form, trial.data, trial.parity, refusals), data=trial.data)
             refusals.append(f"{form.name}: {trial.reason}")
     raise UnsupportedFormat(
-        f"No allowed format holds {class_path(model.estimator)}. {' '.join(refusals)}",
+        f"No allowed format holds {class_path(model.estimator)}. {' '.join(dict.fromkeys(refusals))}",
         "Give Model(..., trust=True) to allow a pickle, which runs code when it is loaded, or use scikit-learn parts.",
     )
 
@@ -87,6 +87,6 @@ def _entry(form: ModelFormat, data: bytes, parity: Parity, refusals: list[str]) 
         digest=digest_of(data),
         size=len(data),
         parity=parity,
-        reason=" ".join(refusals),
+        reason=" ".join(dict.fromkeys(refusals)),
         trust=form.name == PickleFormat.name,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from tidewheel.errors import InvalidInput, UnsupportedFormat
 from tidewheel.models.estimator import class_path
 from tidewheel.models.frames import Adapter
 from tidewheel.models.model import Model
+from tidewheel.models.onnx_trees import TreeCount, count_trees, round_before_trees
 from tidewheel.models.scorer import Matrix, Rows, Scores
-from tidewheel.models.signature import Field, Signature, from_rows, select, to_matrix
+from tidewheel.models.signature import Field, Signature, select, to_matrix
 
 MATRIX = "rows"  # the one input of a model whose columns are all numbers
 MAX_NODES = 1_000_000  # conversion takes 5 microseconds per tree node: 5 seconds and 40 MB here
@@ -23,19 +25,29 @@ Number = type[np.float32] | type[np.float64] | type[np.int64]
 _NUMPY: dict[str, Number] = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a graph takes its inputs."""
+
+    matrix: bool  # one matrix, or one input per column
+    floats: Number  # type of columns of numbers
+    ints: Number  # type of integer and boolean columns without missing values
+
+
 class OnnxFormat:
     """ONNX without ZipMap: one numeric matrix where the pipeline allows it, otherwise one input per column."""
 
     name = "onnx"
 
     def candidates(self, model: Model) -> Iterator[bytes]:
-        """Yield float32 first, float64 after it: thresholds of trees may not survive the rounding.
+        """Yield float32 first, float64 after it for models whose sums need more digits.
 
         Raises UnsupportedFormat when skl2onnx knows no converter, a field is a datetime, or the trees are too many.
         """
-        _check_convertible(model)
+        trees = _check_convertible(model)
         failure: Exception | None = None
-        for layout in _layouts(model):
+        # skl2onnx never ends on an infinite threshold of a forest in float64; forests take float32 anyway.
+        for layout in _layouts(model, doubles=not trees.forest):
             try:
                 yield _convert(model, layout)
             except UnsupportedFormat as error:
@@ -56,8 +68,9 @@ class OnnxScorer:
         self.signature = signature
         self._session = _session(data)
         inputs = self._session.get_inputs()
-        self._kinds = {each.name: each.type for each in inputs}
-        self._matrix_dtype = _NUMPY[inputs[0].type] if list(self._kinds) == [MATRIX] else None
+        matrix = [each.name for each in inputs] == [MATRIX]
+        self._matrix_dtype = _NUMPY[inputs[0].type] if matrix else None
+        self._inputs = [] if matrix else [(each.name, signature.names.index(each.name), each.type) for each in inputs]
         wanted = 2 if signature.probabilities else 1
         self._outputs = [each.name for each in self._session.get_outputs()][:wanted]
         self._label_dtype = _label_dtype(signature)
@@ -72,19 +85,26 @@ class OnnxScorer:
         return self._score_frame(select(self.signature, rows))
 
     def score_rows(self, rows: Sequence[Sequence[Any]]) -> Scores:
-        """Score rows of values in the order of the fields; None is a missing value."""
-        if self._matrix_dtype is None:
-            return self._score_frame(from_rows(self.signature, rows))
+        """Score rows of values in the order of the fields; None is a missing value.
+
+        Raises InvalidInput for values of another type, or too few or many of them.
+        """
         try:
-            matrix = np.array(rows, dtype=self._matrix_dtype)
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"These rows are not numbers: {error}.", _order(self.signature)) from error
-        return self._run({MATRIX: matrix}, len(rows))
+            if self._matrix_dtype is not None:
+                return self._run({MATRIX: np.array(rows, dtype=self._matrix_dtype)}, len(rows))
+            columns = list(zip(*rows, strict=True)) or [()] * len(self.signature.fields)
+            return self._run(
+                {name: _values(columns[position], kind) for name, position, kind in self._inputs}, len(rows)
+            )
+        except (TypeError, ValueError, IndexError) as error:
+            if isinstance(error, InvalidInput):
+                raise
+            raise InvalidInput(f"These rows do not fit the model: {error}.", _order(self.signature)) from error
 
     def _score_frame(self, frame: pl.DataFrame) -> Scores:
         if self._matrix_dtype is not None:
             return self._run({MATRIX: to_matrix(self.signature, frame, self._matrix_dtype)}, frame.height)
-        return self._run({name: _column(frame[name], kind) for name, kind in self._kinds.items()}, frame.height)
+        return self._run({name: _column(frame[name], kind) for name, _, kind in self._inputs}, frame.height)
 
     def _run(self, feed: dict[str, Matrix], rows: int) -> Scores:
         if not rows:
@@ -105,40 +125,28 @@ class OnnxScorer:
         return Scores(np.asarray(classes or [0.0])[:0], empty)
 
 
-def _check_convertible(model: Model) -> None:
+def _check_convertible(model: Model) -> TreeCount:
     times = [field.name for field in model.signature.fields if field.kind == "datetime"]
     if times:
         raise UnsupportedFormat(
             f"ONNX has no datetime input: {', '.join(times)}.", "Turn datetimes into numbers before the model."
         )
-    nodes = tree_nodes(model.estimator)
-    if nodes > MAX_NODES:
+    trees = count_trees(model.estimator)
+    if trees.forest + trees.boosting > MAX_NODES:
         raise UnsupportedFormat(
-            f"The trees have {nodes:,} nodes, conversion is limited to {MAX_NODES:,}.",
+            f"The trees have {trees.forest + trees.boosting:,} nodes, conversion is limited to {MAX_NODES:,}.",
             "Bound the trees with max_depth or min_samples_leaf, or use histogram gradient boosting.",
         )
+    return trees
 
 
-def tree_nodes(estimator: Any) -> int:
-    """Count the nodes of all trees inside an estimator, pipelines and ensembles included."""
-    tree = getattr(estimator, "tree_", None)
-    if tree is not None:
-        return int(tree.node_count)
-    parts = [step for _, step in getattr(estimator, "steps", ())]
-    grown = getattr(estimator, "estimators_", ())
-    parts.extend(grown.ravel() if isinstance(grown, np.ndarray) else grown)
-    return sum(tree_nodes(part) for part in parts if not isinstance(part, str))
-
-
-def _layouts(model: Model) -> list[tuple[str, Number, Number]]:
-    """Return (kind, type of floats, type of ints) in the order to try."""
+def _layouts(model: Model, *, doubles: bool) -> list[Layout]:
+    """Return what to try, in order."""
     if model.signature.numeric and not _selects_columns(model.estimator):
-        return [("matrix", np.float32, np.float32), ("matrix", np.float64, np.float64)]
-    return [
-        ("columns", np.float32, np.int64),
-        ("columns", np.float32, np.float32),
-        ("columns", np.float64, np.int64),
-    ]
+        layouts = [Layout(matrix=True, floats=np.float32, ints=np.float32)]
+        return [*layouts, Layout(matrix=True, floats=np.float64, ints=np.float64)] if doubles else layouts
+    layouts = [Layout(matrix=False, floats=np.float32, ints=ints) for ints in (np.int64, np.float32)]
+    return [*layouts, Layout(matrix=False, floats=np.float64, ints=np.int64)] if doubles else layouts
 
 
 def _selects_columns(estimator: Any) -> bool:
@@ -151,37 +159,46 @@ def _selects_columns(estimator: Any) -> bool:
     return any(isinstance(part, ColumnTransformer) for part in parts)
 
 
-def _convert(model: Model, layout: tuple[str, Number, Number]) -> bytes:
-    from skl2onnx import to_onnx
-
-    options = {"zipmap": False} if model.signature.task != "regression" else None
+def _convert(model: Model, layout: Layout) -> bytes:
     types = _initial_types(model.signature, layout)
     try:
         with warnings.catch_warnings():
             # protobuf 6 warns once per tree that skl2onnx passes booleans for integers; the result is right.
             warnings.simplefilter("ignore")
-            graph = to_onnx(model.estimator, initial_types=types, options=options, name="tidewheel")
+            graph = _graph(model, types)
+            if layout.floats is np.float64:
+                round_before_trees(graph)
+            data: bytes = graph.SerializeToString(deterministic=True)
     except Exception as error:
         raise UnsupportedFormat(
             f"skl2onnx cannot convert {class_path(model.estimator)}: {_first_line(error)}",
             "The native format is kept instead; scoring works, one row costs about a millisecond.",
         ) from error
-    data: bytes = graph.SerializeToString(deterministic=True)
     return data
 
 
-def _initial_types(signature: Signature, layout: tuple[str, Number, Number]) -> list[tuple[str, Any]]:
+def _graph(model: Model, types: list[tuple[str, Any]]) -> Any:
+    from skl2onnx import to_onnx
+
+    if model.signature.task == "regression":
+        return to_onnx(model.estimator, initial_types=types, name="tidewheel")
+    try:
+        return to_onnx(model.estimator, initial_types=types, options={"zipmap": False}, name="tidewheel")
+    except NameError:  # skl2onnx's answer for classifiers that have no such option, LinearSVC for one
+        return to_onnx(model.estimator, initial_types=types, name="tidewheel")
+
+
+def _initial_types(signature: Signature, layout: Layout) -> list[tuple[str, Any]]:
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
 
-    kind, floats, ints = layout
     tensors: dict[Number, Any] = {np.float32: FloatTensorType, np.float64: DoubleTensorType, np.int64: Int64TensorType}
-    if kind == "matrix":
-        return [(MATRIX, tensors[floats]([None, len(signature.fields)]))]
+    if layout.matrix:
+        return [(MATRIX, tensors[layout.floats]([None, len(signature.fields)]))]
 
     def tensor(field: Field) -> Any:
         if field.kind == "string":
             return StringTensorType([None, 1])
-        return tensors[floats if field.kind == "float" or field.nullable else ints]([None, 1])
+        return tensors[layout.floats if field.kind == "float" or field.nullable else layout.ints]([None, 1])
 
     return [(field.name, tensor(field)) for field in signature.fields]
 
@@ -205,10 +222,16 @@ def _session(data: bytes) -> Any:
 
 def _column(column: pl.Series, kind: str) -> Matrix:
     if kind == "tensor(string)":
-        return np.array(column.fill_null("").to_list(), dtype=object).reshape(-1, 1)
+        return _values(column.to_list(), kind)
     if column.dtype == pl.Boolean:
         column = column.cast(pl.Int64)
     return column.to_numpy().astype(_NUMPY[kind]).reshape(-1, 1)
+
+
+def _values(values: Sequence[Any], kind: str) -> Matrix:
+    if kind == "tensor(string)":
+        return np.array([["" if value is None else value] for value in values], dtype=object)
+    return np.array(values, dtype=_NUMPY[kind]).reshape(-1, 1)
 
 
 def _label_dtype(signature: Signature) -> np.dtype[Any] | None:
@@ -220,7 +243,7 @@ def _label_dtype(signature: Signature) -> np.dtype[Any] | None:
 
 
 def _order(signature: Signature) -> str:
-    return f"Give one number per field, in this order: {', '.join(signature.names)}."
+    return f"Give one value per field, in this order: {', '.join(signature.names)}."
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,6 +17,8 @@ from tidewheel.models.frames import Adapter
 from tidewheel.models.model import Model
 from tidewheel.models.signature import Signature
 
+# What scikit-learn's own preprocessing of categories holds; a partial can only bind a function that is trusted itself.
+_HARMLESS = ("functools.partial", "numpy.dtype", "sklearn.utils.validation.check_array")
 _SCHEMA = "schema.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can carry
 
@@ -79,8 +81,8 @@ def load_estimator(data: bytes) -> Any:
 
 
 def _foreign(types: list[str]) -> list[str]:
-    """Return those names that are not classes of scikit-learn; functions never pass."""
-    return sorted(name for name in types if not _is_sklearn_class(name))
+    """Return those names that are neither classes of scikit-learn nor harmless; functions never pass."""
+    return sorted(name for name in types if name not in _HARMLESS and not _is_sklearn_class(name))
 
 
 def _is_sklearn_class(name: str) -> bool:
