@@ -31,7 +31,7 @@ def parse_csv(
     check_names(header, f"the header of {name}")
     try:
         frame = pl.read_csv(
-            text.encode(),
+            data.removeprefix(b"\xef\xbb\xbf"),
             separator=separator,
             infer_schema_length=None,
             try_parse_dates=True,
