@@ -10,7 +10,7 @@ import msgspec
 Value = bool | int | float | str | None
 Label = bool | int | float | str
 Arm = Literal["champion", "challenger"]
-Route = Literal["split", "pinned", "fallback"]
+Route = Literal["split", "pinned", "fallback", "refused"]
 
 ANSWERED = 200
 
@@ -47,7 +47,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     latency_us: int = 0  # from the request's last byte to the arm's answer, microseconds
     other: Other | None = None  # the other arm's answer under paired traffic
     error: str = ""  # what was wrong, unless status is 200
-    route: Route = "split"  # how the arm was chosen: by the split, named by the caller, or in place of a failure
+    route: Route = "split"  # chosen by the split, named by the caller, in place of a failure, or refused unscored
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):

@@ -1,0 +1,82 @@
+"""Turn a traffic row into loaded, checked arms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tidewheel.lineage.store import Store
+from tidewheel.models.bundle import load_bundle
+from tidewheel.models.signature import Signature
+from tidewheel.registry.traffic import Traffic
+from tidewheel.registry.versions import get_model
+from tidewheel.serving.arms import Arm, Deployed, extra_fields, places_of, said, share_places
+from tidewheel.serving.rows import RowCodec
+from tidewheel.serving.tensors import TensorCodec
+
+logger = logging.getLogger("tidewheel.serving")
+
+
+def deploy(store: Store, traffic: Traffic, live: Deployed | None = None, *, trust: bool = False) -> Deployed:
+    """Load what a traffic row names, check it on its golden samples, and return it ready to be swapped in.
+
+    Versions that are `live` already are taken over as they are. A champion that cannot be loaded raises, so that the
+    old deployment keeps serving. A challenger that cannot be loaded takes its share all the same: the champion answers
+    for it, and each request is logged as its failure, which is what ends its rollout.
+
+    Raises NotFound for a version that is not registered, CorruptBlob, MissingBlob, UnsupportedFormat or
+    ValidationFailed for a bundle that cannot be used.
+    """
+    loaded = {arm.version: arm for arm in live.arms() if arm.scorer is not None} if live is not None else {}
+    champion = _arm(store, traffic.model, traffic.champion, loaded, trust=trust)
+    challenger = _challenger(store, traffic, champion.signature, loaded, trust=trust)
+    extra = extra_fields(champion.signature, challenger.signature) if challenger is not None else []
+    rows = RowCodec(champion.signature.fields, extra)
+    fields = (*rows.fields, *rows.extra)
+    if challenger is not None:
+        challenger = replace(
+            challenger,
+            name="challenger",
+            columns=places_of(challenger.signature, fields),
+            fault=traffic.fault,
+            salt=traffic.salt,
+        )
+    return Deployed(
+        traffic=traffic,
+        champion=replace(champion, columns=places_of(champion.signature, fields)),
+        challenger=challenger,
+        rows=rows,
+        tensors=TensorCodec(rows),
+        places=share_places(traffic),
+    )
+
+
+def _arm(store: Store, model: str, version: int, loaded: Mapping[int, Arm], *, trust: bool) -> Arm:
+    if version in loaded:
+        return replace(loaded[version], name="champion", columns=None, fault=0.0, salt="")  # its part before is over
+    digest = get_model(store, f"{model}:{version}").bundle_digest
+    bundle = load_bundle(store, digest, trust=trust)
+    return Arm(
+        name="champion",
+        version=version,
+        digest=digest,
+        signature=bundle.manifest.signature,
+        scorer=bundle.scorer(),
+        form=bundle.manifest.formats[0].name,
+    )
+
+
+def _challenger(
+    store: Store, traffic: Traffic, signature: Signature, loaded: Mapping[int, Arm], *, trust: bool
+) -> Arm | None:
+    if traffic.challenger is None:
+        return None
+    try:
+        return _arm(store, traffic.model, traffic.challenger, loaded, trust=trust)
+    except Exception as error:  # noqa: BLE001 - a bundle may fail in any way; the arm carries why
+        trouble = said(error)
+        logger.warning("challenger %s:%d cannot be loaded: %s", traffic.model, traffic.challenger, trouble)
+        return Arm(
+            name="challenger", version=traffic.challenger, digest="", signature=signature, scorer=None, trouble=trouble
+        )
