@@ -1,0 +1,110 @@
+"""The executor seam: tasks in, outcomes out; nothing behind it touches the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from tidewheel.errors import InvalidInput
+from tidewheel.pipelines.active import StepContext
+from tidewheel.pipelines.step import Step
+from tidewheel.pipelines.stored import Shelf, Stored
+from tidewheel.pipelines.tree import encode
+
+
+class Given(Protocol):
+    """An input that is stored already: the output of another step, a parameter, a pinned dataset."""
+
+    @property
+    def stored(self) -> Stored:
+        """How the value is kept, for a process that reads it from the blob store."""
+        ...
+
+    def fresh(self) -> Any:
+        """Return the value for a step in this process; what the step changes in it stays with that step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One try of one call of a step."""
+
+    id: str  # execution of the call; the same at every try
+    step: Step[..., Any]  # what to call
+    arguments: Mapping[str, Any]  # by name; parts that are stored already stand as `Held`
+    context: StepContext  # what the step may know
+    code: str  # digest of the step's code closure, as this process sees it
+    timeout: float | None  # seconds after which it is ended
+    log: Path  # where its output goes
+
+
+class Held:
+    """A place in a task's arguments where a stored value belongs."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a try gave no outputs."""
+
+    kind: Literal["raised", "timeout", "killed", "storage", "unusable"]  # storage: no room; unusable: cannot be run
+    message: str  # one line
+    mend: str = ""  # how to put it right, where that is known
+    cause: BaseException | None = None  # the error itself, where it happened in this process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a task."""
+
+    id: str  # of the task
+    outputs: tuple[Stored, ...] = ()  # kept already; () after a failure
+    live: tuple[Any, ...] | None = None  # the same values as objects, when it ran in this process
+    failure: Failure | None = None  # why there are none
+    code: str = ""  # digest of the code that was executed
+
+
+class Executor(Protocol):
+    """Executes tasks and keeps what they return in the blob store."""
+
+    def submit(self, task: Task) -> bool:
+        """Take a task; False when every place is taken, so that it has to be offered again."""
+        ...
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        """Return outcomes as soon as there are some, after `timeout` seconds at the latest; ends what is overdue."""
+        ...
+
+    def cancel(self, task_id: str) -> None:
+        """End a task; it has no outcome then."""
+        ...
+
+    def adopt(self, task_id: str) -> Outcome | None:
+        """Return what a task of a dead process left behind finished, if it did."""
+        ...
+
+    def close(self) -> None:
+        """End everything and give all processes back."""
+        ...
+
+
+def kept(step: Step[..., Any], result: Any, shelf: Shelf) -> tuple[tuple[Any, ...], tuple[Stored, ...]]:
+    """Keep what a step returned: one artifact, or several where it is annotated `tuple[A, B]`.
+
+    Raises InvalidInput when it does not return as many values as it says, or one that cannot be stored.
+    """
+    if step.parts is None:
+        return (result,), (encode(result, shelf, paths=True),)
+    if type(result) is not tuple or len(result) != step.parts:
+        seen = f"{len(result)} values" if type(result) is tuple else f"a {type(result).__name__}"
+        raise InvalidInput(
+            f"{step.name} is annotated to return {step.parts} values and returned {seen}.",
+            "Return what the annotation says, or correct the annotation.",
+        )
+    return result, tuple(encode(item, shelf, paths=True) for item in result)

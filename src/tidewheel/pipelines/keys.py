@@ -1,0 +1,90 @@
+"""The cache key of a call: step, code closure and inputs by content, in parts that `why` can compare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidewheel.errors import Unhashable
+from tidewheel.fingerprint.code import CodeDigest, code_digest
+from tidewheel.fingerprint.value import Digested, value_digest
+from tidewheel.pipelines.executors.seam import Held
+from tidewheel.pipelines.step import Step
+
+FORMAT = 1  # raised when stored outputs of older keys can no longer be used
+_SHOWN = 60  # characters of a scalar that are kept for people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What a call is answered by."""
+
+    digest: str  # hexadecimal; equal keys mean equal calls
+    code: CodeDigest  # the step's code closure
+    inputs: Mapping[str, str]  # per argument a short digest, with the value where it is short
+    reusable: bool  # whether another execution with this key may answer
+    note: str  # why not, or a hint for the author; "" mostly
+
+
+class Keys:
+    """Computes the keys of one run; code is read once per step, so one run means one code."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._codes: dict[str, CodeDigest] = {}
+
+    def code(self, step: Step[..., Any]) -> CodeDigest:
+        """Return the code closure of a step."""
+        if step.identity not in self._codes:
+            self._codes[step.identity] = code_digest(step)
+        return self._codes[step.identity]
+
+    def of(self, step: Step[..., Any], arguments: Mapping[str, Any], ordinal: int) -> Key:
+        """Return the key of a call; one with an input that has no content is known by its place in the run."""
+        code = self.code(step)
+        digests: dict[str, str] = {}
+        note = ""
+        for name, item in arguments.items():
+            try:
+                digests[name] = value_digest(_by_digest(item))
+            except Unhashable as error:
+                note = f"not cached: argument {name!r}: {error.what}"
+                digests[name] = ""
+        parts: list[object] = [FORMAT, step.identity, code.digest, digests]
+        if note:
+            parts += [self._run_id, ordinal]
+        return Key(
+            digest=value_digest(parts),
+            code=code,
+            inputs={name: _shown(arguments[name], digest) for name, digest in digests.items()},
+            reusable=step.options.reusable and not note,
+            note=note or _hint(arguments),
+        )
+
+
+def _by_digest(item: Any) -> Any:
+    if isinstance(item, Held):
+        return Digested(item.given.stored.content)
+    if type(item) is dict:
+        return {key: _by_digest(inner) for key, inner in item.items()}
+    return type(item)(_by_digest(inner) for inner in item) if type(item) in (list, tuple) else item
+
+
+def _shown(item: Any, digest: str) -> str:
+    if not digest:
+        return f"a {type(item).__name__} without content"
+    if isinstance(item, bool | int | float | str | None):
+        text = repr(item)
+        if len(text) <= _SHOWN:
+            return text
+    return digest[:16]
+
+
+def _hint(arguments: Mapping[str, Any]) -> str:
+    """Say when a text names a file: only a Path counts by the file's content."""
+    for name, item in arguments.items():
+        if type(item) is str and 0 < len(item) < 1024 and os.path.isfile(item):  # noqa: PTH113 - odd texts raise in Path
+            return f"the text {name}={item!r} names a file; pass a pathlib.Path to have it count by content"
+    return ""

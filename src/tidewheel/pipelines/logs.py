@@ -1,0 +1,114 @@
+"""What a step prints goes to its own file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from tidewheel.errors import StorageUnavailable
+
+_HERE = str(Path(__file__).parent)
+TAIL_LINES = 12
+
+
+class StepLog(io.TextIOBase):
+    """A log file that is made when the first line is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._file: IO[str] | None = None
+
+    def write(self, text: str) -> int:
+        """Append text; raises StorageUnavailable when it cannot be kept."""
+        try:
+            return self._opened().write(text)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"The log {self.path} cannot be written: {error.strerror or error}.",
+                "Free room or make the home folder writable.",
+            ) from error
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+    def _opened(self) -> IO[str]:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        return self._file
+
+
+class _Routed(io.TextIOBase):
+    """Standard output while a step runs in this process: the step's thread writes to its log, others as before."""
+
+    def __init__(self, log: StepLog, before: IO[str]) -> None:
+        super().__init__()
+        self._log = log
+        self._before = before
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        to: StepLog | IO[str] = self._log if threading.get_ident() == self._thread else self._before
+        return to.write(text)
+
+    def flush(self) -> None:
+        if threading.get_ident() != self._thread:
+            self._before.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def captured(log: StepLog) -> Iterator[None]:
+    """Send what this thread prints inside the block to a log."""
+    out, err = _Routed(log, sys.stdout), _Routed(log, sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield
+
+
+def trace(error: BaseException) -> str:
+    """Return the traceback of an error from the user's own code on, without the frames of this room."""
+    return "".join(traceback.format_exception(type(error), error, _outside(error.__traceback__)))
+
+
+def headline(error: BaseException) -> str:
+    """Return one line: type, message and the last line of the user's code."""
+    last = traceback.extract_tb(_outside(error.__traceback__))[-1:]
+    where = f" ({Path(last[0].filename).name}, line {last[0].lineno})" if last else ""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}{': ' + text[0] if text else ''}{where}"
+
+
+def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
+    """Return the last lines of a log; [] when there is none."""
+    try:
+        return path.read_text("utf-8", "replace").splitlines()[-lines:]
+    except OSError:
+        return []  # nothing was printed, or the folder is out of reach; the error itself is told anyway
+
+
+def _outside(frames: TracebackType | None) -> TracebackType | None:
+    """Skip the leading frames of this room; keep all when the error arose in it."""
+    found = frames
+    while found is not None and found.tb_frame.f_code.co_filename.startswith(_HERE):
+        found = found.tb_next
+    return found or frames

@@ -1,0 +1,73 @@
+"""`@pipeline`: a plain function that calls steps; a run executes it and journals each call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from tidewheel.errors import InvalidInput
+from tidewheel.pipelines.active import recorder
+from tidewheel.pipelines.inputs import Input
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Pipeline(Generic[P, R]):
+    """A function marked `@pipeline`. Called outside a run it is just the function, and so are the steps it calls."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        functools.update_wrapper(self, function)
+        self.__wrapped__ = function
+        self.signature = inspect.signature(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Execute the body; inside the run of another pipeline its steps belong to that run.
+
+        Raises InvalidInput where an input is picked by the store, which only a run can do.
+        """
+        if recorder() is None:
+            self._refuse_inputs(args, kwargs)
+        return self.__wrapped__(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """The function's own name: the name of the pipeline in runs, tables and commands."""
+        return self.__wrapped__.__name__
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name}>"
+
+    def _refuse_inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        bound = self.signature.bind_partial(*args, **kwargs)
+        bound.apply_defaults()
+        for name, item in bound.arguments.items():
+            if isinstance(item, Input):
+                raise InvalidInput(
+                    f"The parameter {name} of {self.name} is {item!r}, which a store has to pick.",
+                    f"Start it as a run (tidewheel run FILE.py:{self.name}), or give {name}=... yourself.",
+                )
+
+
+def pipeline(function: Callable[P, R]) -> Pipeline[P, R]:
+    """Mark a plain function that calls steps as a pipeline.
+
+    >>> from tidewheel.pipelines.step import step
+    >>> @step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> @pipeline
+    ... def twice(x: int) -> int:
+    ...     return double(double(x))
+    >>> twice(3)
+    12
+
+    Raises InvalidInput for something that is not a plain function.
+    """
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
+        raise InvalidInput(
+            f"{function!r} cannot be a pipeline.", "Put @pipeline above a plain function: def name(rows) -> ..."
+        )
+    return Pipeline(function)
