@@ -16,9 +16,10 @@ from tidewheel.errors import NotFound
 from tidewheel.lineage.read import list_events
 from tidewheel.lineage.store import Store
 from tidewheel.models.bundle import Bundle
+from tidewheel.monitoring.alerts import list_alerts, open_alerts
 from tidewheel.monitoring.observe import observe
 from tidewheel.monitoring.policy import MonitorPolicy
-from tidewheel.monitoring.read import list_alerts, list_windows, open_alerts
+from tidewheel.monitoring.windows import list_windows
 from tidewheel.predictions.join import Joiner
 from tidewheel.predictions.segments import log_folder
 
@@ -136,6 +137,7 @@ def test_a_drift_alert_opens_after_two_windows_stays_and_closes(live: Any, case:
     (alert,) = [alert for alert in open_alerts(live.store, MODEL) if alert.kind == "drift"]
     assert "weight" in {column["name"] for column in alert.evidence["columns"]}
     assert alert.evidence["windows"] == 2
+    assert "has moved: PSI" in alert.reason
     live.live(200, 1, shift=case.shift)
     live.live(200, 1)
     observe(live.store, MODEL, policy=POLICY)
@@ -171,6 +173,8 @@ def test_decay_is_judged_before_the_window_is_full(live: Any) -> None:
     assert 300 < alert.evidence["alarm_at_row"] <= 400
     assert alert.evidence["rise_began_at_row"] == pytest.approx(300, abs=40)
     assert alert.evidence["recent"] < 0.9
+    assert alert.reason.startswith("accuracy is 0.")
+    assert alert.reason.endswith("0.9 was shown and 0.85 is tolerated")
     assert list_windows(live.store, MODEL) == []
 
 
@@ -257,7 +261,7 @@ def test_errors_latency_and_refusals_open_their_alerts(live: Any, draw: Callable
     observe(live.store, MODEL, policy=policy)
     assert kinds(live.store) == []
     live.serve(draw(live.random, 10), 1, status=500)
-    live.serve(draw(live.random, 12), 1, status=422)
+    live.serve(draw(live.random, 12), 1, status=422, route="refused")
     live.serve(draw(live.random, 10), 1, latency_us=80_000)
     live.serve(draw(live.random, 90), 1)
     (window,) = observe(live.store, MODEL, policy=policy)

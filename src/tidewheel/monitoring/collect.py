@@ -186,13 +186,14 @@ def _add_arms(arms: Mapping[str, ArmCounts], records: Sequence[Prediction]) -> d
     counted = dict(arms)
     for arm in dict.fromkeys(record.arm for record in records):
         before = counted.get(arm, ArmCounts())
-        own = [record for record in records if record.arm == arm and record.route == "split"]
-        answered = [record.latency_us for record in own if record.status == ANSWERED]
-        failed = sum(record.status >= 500 for record in own)
+        own = [record for record in records if record.arm == arm]
+        split = [record for record in own if record.route == "split"]
+        answered = [record.latency_us for record in split if record.status == ANSWERED]
+        failed = sum(record.status >= 500 for record in split)
         counted[arm] = ArmCounts(
             requests=before.requests + len(answered) + failed,
             errors=before.errors + failed,
-            refused=before.refused + len(own) - len(answered) - failed,
+            refused=before.refused + sum(ANSWERED < record.status < 500 for record in own),
             latencies=count_latencies(before.latencies, answered),
         )
     return counted

@@ -131,6 +131,13 @@ def decay_evidence(watch: DecayWatch, recent: OpenLabels) -> dict[str, Any]:
     }
 
 
+def decay_reason(evidence: Mapping[str, Any]) -> str:
+    """Return a decay verdict in words."""
+    recent = evidence.get("recent")
+    seen = f"{evidence['metric']} is {recent:.4g}" if recent is not None else f"{evidence['metric']} has become worse"
+    return f"{seen}, {evidence['reference']:.4g} was shown and {evidence['tolerated']:.4g} is tolerated"
+
+
 def losses_to_sum(watch: DecayWatch, signature: Signature) -> Sequence[Loss]:
     """Return the losses whose means a labels window shows, the watched one among them."""
     if signature.task == "regression":

@@ -15,7 +15,6 @@ from tidewheel.clock import from_micros, new_id
 from tidewheel.lineage.store import Store
 from tidewheel.lineage.write import append_event
 from tidewheel.monitoring import tables
-from tidewheel.monitoring.alerts import Signal, Transition, follow, traffic_signals
 from tidewheel.monitoring.champion import Watched, field_names, find_champion
 from tidewheel.monitoring.collect import (
     FieldNames,
@@ -29,6 +28,7 @@ from tidewheel.monitoring.collect import (
 )
 from tidewheel.monitoring.decay import (
     decay_evidence,
+    decay_reason,
     follows,
     is_calm,
     losses_to_sum,
@@ -41,6 +41,7 @@ from tidewheel.monitoring.drift import compare_columns
 from tidewheel.monitoring.losses import row_losses
 from tidewheel.monitoring.policy import MonitorPolicy
 from tidewheel.monitoring.records import AlertKind, Performance, Traffic, Window, WindowKind
+from tidewheel.monitoring.signals import Signal, Transition, follow, traffic_signals
 from tidewheel.monitoring.state import MonitorState, Stored, load_state, save_state
 from tidewheel.predictions.join import Joiner, LabelledRow
 from tidewheel.predictions.reader import LogReader
@@ -121,8 +122,11 @@ class _Look:
                 traffic_windows=before.traffic_windows,
                 label_windows=before.label_windows,
             )
-            ending = {"reason": "champion changed", "from": before.champion, "to": self._champion.seq}
-            self._turn([Transition(kind=kind, opens=False, evidence=ending) for kind in sorted(open_kinds)])
+            moved = {"from": before.champion, "to": self._champion.seq}
+            reason = "champion changed"
+            self._turn(
+                [Transition(kind=kind, opens=False, reason=reason, evidence=moved) for kind in sorted(open_kinds)]
+            )
         elif not follows(before.decay, self._policy, self._champion.signature):
             self.state = msgspec.structs.replace(before, decay=decay)
         else:
@@ -189,7 +193,8 @@ class _Look:
             return
         recent = self.state.labelled if self.state.labelled.rows else self.state.recent
         evidence = decay_evidence(self.state.decay, recent)
-        self._turn([Transition(kind="decay", opens=True, evidence=evidence)])
+        reason = decay_reason(evidence)
+        self._turn([Transition(kind="decay", opens=True, reason=reason, evidence=evidence)])
 
     def _close_traffic(self, full: OpenTraffic, *, requests: int) -> None:
         seconds = (full.end - full.start) / 1e6
@@ -210,7 +215,8 @@ class _Look:
         calm = is_calm(full, self.state.decay, self._policy.exit_ratio)
         was_open = "decay" in self._open
         evidence = {"metric": body.metric, "value": body.value, "tolerated": body.tolerated}
-        streaks = self._follow([Signal(kind="decay", breach=False, calm=calm, evidence=evidence)])
+        signal = Signal(kind="decay", breach=False, calm=calm, reason=f"{body.metric} is back", evidence=evidence)
+        streaks = self._follow([signal])
         decay = self.state.decay
         if was_open and "decay" not in self._open:
             decay = restarted(decay)
@@ -245,25 +251,27 @@ class _Look:
                 self._open.discard(transition.kind)
 
     def _write(self, tx: Connection, transition: Transition) -> None:
-        table = tables.alert
-        body = {"model": self._model, "kind": transition.kind, "version": self._champion.seq} | {
-            "evidence": dict(transition.evidence)
-        }
+        table, evidence = tables.alert, dict(transition.evidence)
         if transition.opens:
-            alert_id = new_id()
-            values = {"id": alert_id, "model": self._model, "kind": transition.kind, "state": "open"} | {
-                "version": self._champion.seq,
-                "opened": self._now,
-                "evidence": dict(transition.evidence),
-            }
-            tx.execute(sa.insert(table).values(values))
+            alert_id, name = new_id(), "alert.opened"
+            opened = {"state": "open", "opened": self._now, "reason": transition.reason, "evidence": evidence}
+            values = {"id": alert_id, "model": self._model, "kind": transition.kind, "version": self._champion.seq}
+            tx.execute(sa.insert(table).values(**values, **opened))
         else:
             held = (table.c.model == self._model) & (table.c.kind == transition.kind) & (table.c.state == "open")
-            alert_id = tx.execute(sa.select(table.c.id).where(held)).scalar_one()
-            closing = {"state": "closed", "closed": self._now, "ending": dict(transition.evidence)}
+            alert_id, name = tx.execute(sa.select(table.c.id).where(held)).scalar_one(), "alert.closed"
+            closing = {"state": "closed", "closed": self._now, "ending": {"reason": transition.reason, **evidence}}
             tx.execute(sa.update(table).where(table.c.id == alert_id).values(closing))
-        name = "alert.opened" if transition.opens else "alert.closed"
-        append_event(tx, name, {"alert": alert_id, **body}, at=self._now, subject_id=self._champion.entity_id, by=BY)
+        verb = "opened" if transition.opens else "closed"
+        body = {
+            "alert": alert_id,
+            "model": self._model,
+            "kind": transition.kind,
+            "version": self._champion.seq,
+            "text": f"{transition.kind} alert of {self._model} {verb}: {transition.reason}",
+            "evidence": evidence,
+        }
+        append_event(tx, name, body, at=self._now, subject_id=self._champion.entity_id, by=BY)
 
 
 def _open_kinds(tx: Connection, model: str) -> frozenset[AlertKind]:

@@ -86,5 +86,6 @@ class Alert:
     version: int  # the champion it was opened on
     opened: datetime  # when
     closed: datetime | None  # when, None while it is open
+    reason: str  # what opened it, in words
     evidence: Mapping[str, Any]  # the numbers that opened it
     ending: Mapping[str, Any] | None  # why it was closed

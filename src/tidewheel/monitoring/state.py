@@ -12,9 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from tidewheel.monitoring import tables
-from tidewheel.monitoring.alerts import Streak
 from tidewheel.monitoring.collect import OpenLabels, OpenTraffic
 from tidewheel.monitoring.decay import DecayWatch
+from tidewheel.monitoring.signals import Streak
 
 
 class MonitorState(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, UniqueConstraint
 
 from tidewheel.database.schema import Json, Utc, metadata
 
@@ -41,7 +41,8 @@ alert = Table(
     Column("version", Integer, nullable=False),  # the champion it was opened on
     Column("opened", Utc, nullable=False),
     Column("closed", Utc),
-    Column("evidence", Json, nullable=False),  # what opened it
+    Column("reason", Text, nullable=False),  # what opened it, in words
+    Column("evidence", Json, nullable=False),  # what opened it, in numbers
     Column("ending", Json),  # what closed it
     Index("ix_monitor_alert_model_state", "model", "state"),
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tidewheel.monitoring.alerts import NO_STREAKS, Signal, Streak, follow
 from tidewheel.monitoring.policy import MonitorPolicy
 from tidewheel.monitoring.records import AlertKind
+from tidewheel.monitoring.signals import NO_STREAKS, Signal, Streak, follow
 
 SIGNALS = {
-    "breach": Signal(kind="drift", breach=True, calm=False, evidence={}),
-    "between": Signal(kind="drift", breach=False, calm=False, evidence={}),
-    "calm": Signal(kind="drift", breach=False, calm=True, evidence={}),
+    "breach": Signal(kind="drift", breach=True, calm=False, reason="", evidence={}),
+    "between": Signal(kind="drift", breach=False, calm=False, reason="", evidence={}),
+    "calm": Signal(kind="drift", breach=False, calm=True, reason="", evidence={}),
 }
 
 
@@ -48,8 +48,8 @@ def test_an_alert_opens_stays_and_closes(seen: str, expected: str) -> None:
 def test_kinds_are_counted_apart() -> None:
     policy = MonitorPolicy(windows=1)
     both = [
-        Signal(kind="drift", breach=True, calm=False, evidence={"psi": 1}),
-        Signal(kind="errors", breach=False, calm=True, evidence={}),
+        Signal(kind="drift", breach=True, calm=False, reason="", evidence={"psi": 1}),
+        Signal(kind="errors", breach=False, calm=True, reason="", evidence={}),
     ]
     streaks, transitions = follow(NO_STREAKS, both, frozenset(), policy)
     assert [transition.kind for transition in transitions] == ["drift"]
