@@ -55,17 +55,16 @@ def promote(
     *,
     name: Name,
     version: Annotated[int, typer.Argument(help="Number of the version.")],
-    alias: Annotated[str, typer.Option(help="Alias to move.")] = "champion",
     reason: Reason = "",
     by: By = "",
     home: HomeOption = "",
 ) -> None:
-    """Point an alias to a version; the champion is what the servers answer with."""
-    from tidewheel.app import promote as promoted
+    """Let a version answer all requests: alias and traffic move together."""
+    from tidewheel.registry import promotion
 
     with opened(home) as store:
-        promoted(store, name, version, alias=alias, by=who(by), reason=reason)
-    print(f"{alias} of {name} is now version {version}.")
+        promotion.promote(store, name, version, by=who(by), reason=reason)
+    print(f"Version {version} of {name} answers from now on.")
 
 
 @group.command(epilog="Example: tidewheel models rollback bikes --reason 'complaints since noon'")
@@ -77,11 +76,11 @@ def rollback(
     home: HomeOption = "",
 ) -> None:
     """Give the champion's place, and the traffic, back to the version that held it before."""
-    from tidewheel.app import rollback as rolled_back
+    from tidewheel.registry import promotion
 
     with opened(home) as store:
-        seq = rolled_back(store, name, by=who(by), reason=reason)
-    print(f"champion of {name} is version {seq} again.")
+        traffic = promotion.rollback(store, name, by=who(by), reason=reason)
+    print(f"Version {traffic.champion} of {name} answers again.")
 
 
 @group.command(epilog="Example: tidewheel models history bikes")

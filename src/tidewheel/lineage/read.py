@@ -194,3 +194,10 @@ def list_events(
 def _event_of(row: Row[Any]) -> Event:
     values = dict(row._mapping)
     return Event(by=values.pop("actor"), **values)
+
+
+def count_events(tx: Connection, *, subject_id: str) -> dict[str, int]:
+    """Return how many events of each type there are about a subject."""
+    table = tables.event
+    query = sa.select(table.c.type, sa.func.count()).where(table.c.subject_id == subject_id).group_by(table.c.type)
+    return {row[0]: int(row[1]) for row in tx.execute(query)}

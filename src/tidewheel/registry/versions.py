@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -85,7 +86,7 @@ def get_model(store: Store, reference: str) -> ModelVersion:
 
 def model_in(tx: Connection, reference: str) -> ModelVersion:
     """Return what `get_model` does, in the caller's transaction."""
-    name = reference.split("@")[0].split(":")[0]
+    name = re.split("[:@]", reference, maxsplit=1)[0]
     return _model_version(name, resolve(tx, "model", reference))
 
 

@@ -1,0 +1,74 @@
+"""The loop of one model, declared as one object: pipeline, triggers, gates, rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from tidewheel.errors import InvalidInput
+from tidewheel.evaluation.verdict import Gate
+from tidewheel.loop.triggers import OnAlert, Trigger
+from tidewheel.monitoring.policy import MonitorPolicy
+from tidewheel.pipelines.pipeline import Pipeline
+from tidewheel.rollout.rollouts import Canary
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Pipeline, triggers, gates and rollout of one model.
+
+    The pipeline gets the parameter `rows` without the newest part; the gates judge the candidate
+    against the champion on that held-out part; a recipe that passed is fitted once more on all
+    rows (`refit`), and that model goes through the rollout.
+    """
+
+    pipeline: Pipeline[Any, Any]  # makes a Model from `rows`
+    _: KW_ONLY
+    model: str  # name of the model and of its endpoint
+    data: str  # name of the dataset it learns from
+    label: str  # column to be predicted
+    on: Sequence[Trigger] = ()  # when to retrain; by hand is always possible
+    gates: Sequence[Gate] = ()  # what a candidate must show
+    rollout: Canary | None = None  # how a candidate takes over; None: at once
+    holdout: float = 0.25  # share of the rows, the newest, that candidates are judged on
+    holdout_rows: tuple[int, int] = (30, 2_000)  # fewest and most held-out rows
+    train_rows: int | None = None  # only so many of the newest rows are used; None: all
+    refit: bool = True  # whether a recipe that passed is fitted again on all rows
+    cooldown: timedelta = timedelta(0)  # least time between two retrainings
+    cooldown_rows: int = 0  # least labelled rows between two retrainings
+    budget: int | None = None  # most retrainings a day (UTC); None: no limit
+    ladder: Sequence[int] = ()  # labelled rows after an alarm at which to retrain again
+    collect: bool = True  # whether labelled predictions become rows of the dataset
+    collect_rows: int = 100  # they are kept in parts of at least so many, or before a retraining
+    monitor: MonitorPolicy | None = None  # what is watched; None: what drift and decay triggers ask for
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # further parameters of the pipeline
+    game_day: float = 0.0  # share of requests that the first challenger is made to fail on, to rehearse a rollback
+
+    def __post_init__(self) -> None:
+        if not 0 < self.holdout < 1:
+            raise InvalidInput(f"holdout = {self.holdout} leaves nothing.", "Give a share between 0 and 1, like 0.25.")
+        if not 0 < self.holdout_rows[0] <= self.holdout_rows[1]:
+            raise InvalidInput(
+                f"holdout_rows = {self.holdout_rows} is not a range.", "Give (fewest, most), like (30, 2000)."
+            )
+        if list(self.ladder) != sorted(set(self.ladder)) or any(rung < 1 for rung in self.ladder):
+            raise InvalidInput(
+                f"ladder = {list(self.ladder)} does not rise.", "Give rising row counts, like (200, 400)."
+            )
+        if self.budget is not None and self.budget < 1:
+            raise InvalidInput(f"budget = {self.budget} allows nothing.", "Give 1 or more a day, or None.")
+
+    @property
+    def policy(self) -> MonitorPolicy:
+        """What the monitor watches."""
+        if self.monitor is not None:
+            return self.monitor
+        wanted: dict[str, Any] = {"psi": None}
+        for trigger in self.on:
+            if isinstance(trigger, OnAlert):
+                wanted |= trigger.settings
+        if "metric" in wanted:
+            wanted["decay"] = wanted.pop("metric")
+        return MonitorPolicy(**wanted)
