@@ -51,6 +51,17 @@ class Client:
             f"The model {self._model} did not go live within {seconds:.0f} s.", "Look into the logs in the home folder."
         )
 
+    def wait_for_deployment(self, seq: int, seconds: float = 10.0) -> bool:
+        """Wait until the server answers by a traffic row or a newer one; says whether it does."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status, body = self._once("GET", "/v2/health/ready", b"")
+            models = orjson.loads(body).get("models", []) if status == 200 else []
+            if any(item["name"] == self._model and item.get("deployment", 0) >= seq for item in models):
+                return True
+            time.sleep(0.01)
+        return False
+
     def _ask(self, method: str, path: str, body: bytes) -> Any:
         for attempt in range(TRIES):
             self.sent += 1

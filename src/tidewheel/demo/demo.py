@@ -233,7 +233,7 @@ def _catch_up(stage: _Stage, feeder: Feeder, journal: Journal) -> None:
         if state is not None:
             _draw_state(picture, state, feeder)
             if state.labelled >= feeder.sent_labels and not state.busy:
-                feeder.client.wait_until_serving(state.champion, state.challenger)
+                journal.follow_deployment(feeder.client)
                 break
         stage.screen.draw()
         stage.alive()

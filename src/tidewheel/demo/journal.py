@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tidewheel.demo.client import Client
 from tidewheel.lineage.read import get_execution, list_entities, list_events, list_versions
 from tidewheel.lineage.store import Store
 from tidewheel.loop.status import LoopStatus, status
 from tidewheel.predictions.reader import LogReader
 from tidewheel.predictions.records import Prediction
+from tidewheel.registry.traffic import current_traffic
 from tidewheel.registry.versions import get_model
 
 SHOWN = ("trigger.fired", "gate.", "rollout.", "model.deployed", "run.failed")
@@ -29,11 +31,18 @@ class Journal:
     def __init__(self, store: Store, model: str) -> None:
         self._store, self._model = store, model
         self._seen = 0
+        self._deployment = 0  # newest traffic row that the server was seen to answer by
 
     def state(self) -> LoopStatus | None:
         """Return the loop's state; None until the conductor has looked once."""
         found = status(self._store, self._model)
         return found[0] if found else None
+
+    def follow_deployment(self, client: Client) -> None:
+        """Wait until the server answers by the newest traffic row, as it would long before the next real row."""
+        seq = current_traffic(self._store, self._model).seq
+        if seq != self._deployment and client.wait_for_deployment(seq):
+            self._deployment = seq
 
     def news(self) -> list[Decision]:
         """Return the decisions since the last call."""
