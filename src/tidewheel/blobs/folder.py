@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tidewheel.blobs.store import PREFIX, checked, digest_of, hex_of, missing
+from tidewheel.clock import new_id
 from tidewheel.errors import StorageUnavailable
 
 
@@ -22,11 +22,10 @@ class FolderBlobs:
         """Keep the bytes and return their digest; raises StorageUnavailable on a full or read-only disk."""
         digest = digest_of(data)
         path = self._path(digest)
-        if path.exists():
-            return digest
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._write(path, data)
+            if not path.exists() or path.stat().st_size != len(data):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._write(path, data)
         except OSError as error:
             raise StorageUnavailable(
                 f"{len(data)} bytes cannot be kept in {self.folder}: {error.strerror or error}.",
@@ -35,36 +34,46 @@ class FolderBlobs:
         return digest
 
     def _write(self, path: Path, data: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+        temporary = path.with_name(f".partial-{new_id()}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # a row that names this digest must never outlive its bytes
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+                temporary.unlink()
             raise
 
     def get(self, digest: str) -> bytes:
-        """Return the bytes of a digest; raises MissingBlob or CorruptBlob."""
+        """Return the bytes of a digest; raises MissingBlob, CorruptBlob or StorageUnavailable."""
         path = self._path(digest)
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise missing(digest, str(self.folder)) from error
         except OSError as error:
-            raise StorageUnavailable(f"{path} cannot be read: {error.strerror}.", "Check the disk.") from error
+            raise _unreadable(path, error) from error
         return checked(digest, data, str(path))
 
     def exists(self, digest: str) -> bool:
         """Say whether the digest is kept."""
-        return self._path(digest).exists()
+        path = self._path(digest)
+        try:
+            return path.exists()
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
     def delete(self, digest: str) -> None:
-        """Forget the digest."""
-        self._path(digest).unlink(missing_ok=True)
+        """Forget the digest; raises StorageUnavailable where the folder cannot be written."""
+        path = self._path(digest)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"{path} cannot be deleted: {error.strerror or error}.", "Make the folder writable, then try again."
+            ) from error
 
     def digests(self) -> Iterator[str]:
         """Iterate over all digests; half-written files are passed over."""
@@ -75,3 +84,7 @@ class FolderBlobs:
     def _path(self, digest: str) -> Path:
         text = hex_of(digest)
         return self.folder / text[:2] / text[2:]
+
+
+def _unreadable(path: Path, error: OSError) -> StorageUnavailable:
+    return StorageUnavailable(f"{path} cannot be read: {error.strerror or error}.", "Check the disk and its rights.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 from tidewheel.blobs.store import PREFIX, checked, digest_of, hex_of, missing
-from tidewheel.errors import InvalidInput, MissingExtra, StorageUnavailable
+from tidewheel.errors import InvalidInput, MissingExtra, StorageUnavailable, TidewheelError
 
 _EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "az": "azure"}
 
@@ -19,7 +20,8 @@ class FsspecBlobs:
 
         scheme = url.split("://", 1)[0]
         try:
-            self._files, self._root = fsspec.core.url_to_fs(url, **options)
+            # A remembered listing would call a blob kept that another process has deleted, and put would skip it.
+            self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         except ImportError as error:
             raise MissingExtra(scheme, _EXTRAS.get(scheme, scheme)) from error
         except ValueError as error:
@@ -27,57 +29,64 @@ class FsspecBlobs:
         self.url = url
 
     def put(self, data: bytes) -> str:
-        """Keep the bytes and return their digest."""
+        """Keep the bytes and return their digest; raises StorageUnavailable when the store does not take them."""
         digest = digest_of(data)
         path = self._path(digest)
-        try:
-            if not self._files.exists(path):
+        with self._translated():
+            if self._size(path) != len(data):
                 self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 self._files.pipe_file(path, data)
-        except Exception as error:
-            raise self._unavailable(error) from error
         return digest
 
     def get(self, digest: str) -> bytes:
         """Return the bytes of a digest; raises MissingBlob or CorruptBlob."""
         path = self._path(digest)
-        try:
-            data = bytes(self._files.cat_file(path))
-        except FileNotFoundError as error:
-            raise missing(digest, self.url) from error
-        except Exception as error:
-            raise self._unavailable(error) from error
+        with self._translated():
+            try:
+                data = bytes(self._files.cat_file(path))
+            except FileNotFoundError as error:
+                raise missing(digest, self.url) from error
         return checked(digest, data, path)
 
     def exists(self, digest: str) -> bool:
         """Say whether the digest is kept."""
-        try:
-            return bool(self._files.exists(self._path(digest)))
-        except Exception as error:
-            raise self._unavailable(error) from error
+        path = self._path(digest)
+        with self._translated():
+            return bool(self._files.exists(path))
 
     def delete(self, digest: str) -> None:
         """Forget the digest."""
         path = self._path(digest)
-        try:
-            if self._files.exists(path):
-                self._files.rm_file(path)
-        except Exception as error:
-            raise self._unavailable(error) from error
+        with self._translated(), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(path)
 
     def digests(self) -> Iterator[str]:
         """Iterate over all digests."""
-        for path in self._files.find(self._root):
+        with self._translated():
+            paths = self._files.find(self._root)
+        for path in paths:
             parent, name = path.rsplit("/", 2)[-2:]
             if len(parent) == 2 and len(name) == 62:
                 yield PREFIX + parent + name
+
+    def _size(self, path: str) -> int | None:
+        try:
+            return int(self._files.info(path)["size"])
+        except FileNotFoundError:
+            return None
 
     def _path(self, digest: str) -> str:
         text = hex_of(digest)
         return f"{self._root}/{text[:2]}/{text[2:]}"
 
-    def _unavailable(self, error: Exception) -> StorageUnavailable:
-        return StorageUnavailable(
-            f"The blob store {self.url} does not answer: {type(error).__name__}: {error}.",
-            "Check the address, the bucket and the credentials, then try again.",
-        )
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except TidewheelError:
+            raise
+        except Exception as error:
+            raise StorageUnavailable(
+                f"The blob store {self.url} does not answer: {type(error).__name__}: {error}.",
+                "Check the address, the bucket and the credentials, then try again.",
+            ) from error

@@ -99,6 +99,7 @@ class MemoryBlobs:
 
     def delete(self, digest: str) -> None:
         """Forget the digest."""
+        hex_of(digest)
         self._kept.pop(digest, None)
 
     def digests(self) -> Iterator[str]:
