@@ -16,6 +16,7 @@ from starlette.types import Message, Scope
 from tidewheel.web.records import (
     AlertLine,
     Chart,
+    DecisionLine,
     Evidence,
     LoopLine,
     LoopState,
@@ -93,105 +94,116 @@ def empty() -> Status:
     return Status(at=NOW, home=".tidewheel", loops=(), shown=None)
 
 
+QUIET = LoopState(
+    model="bikes",
+    pipeline="",
+    doing="watching",
+    activity="empty",
+    running=(),
+    traffic=None,
+    rollout=None,
+    triggers=(TriggerLine(kind="cron", rule="every day at 03:00 UTC"),),
+    alerts=(),
+    charts=(),
+    marks=(),
+    reigns=(),
+    runs=(),
+    versions=(),
+    decisions=(),
+)
+
+
 @pytest.fixture
 def quiet() -> Status:
     """A loop that has been declared and has not turned yet."""
-    state = LoopState(
-        model="bikes",
-        pipeline="bikes",
-        dataset="bike_rentals",
-        activity="empty",
-        running=(),
-        traffic=None,
-        rollout=None,
-        triggers=(TriggerLine(kind="cron", rule="every day at 03:00 UTC"),),
-        alerts=(),
-        charts=(),
-        marks=(),
-        reigns=(),
-        runs=(),
-        versions=(),
+    return Status(at=NOW, home=".tidewheel", loops=(LoopLine(model="bikes", activity="empty", alerts=0),), shown=QUIET)
+
+
+def charts() -> tuple[Chart, ...]:
+    scores: list[float | None] = [accuracy(index) for index in range(WINDOWS)]
+    scores[20] = None
+    drift: list[float | None] = [0.04 + 0.012 * (index % 17) for index in range(WINDOWS)]
+    return (
+        chart("performance", "Accuracy", scores, limit=0.9),
+        chart("psi", "Drift (largest PSI)", drift, limit=0.2, unit="number"),
+        chart("errors", "Error rate", [0.0 if index % 9 else 0.004 for index in range(WINDOWS)]),
+        chart("latency", "Latency (p99)", [2.4 + math.sin(index) for index in range(WINDOWS)], unit="ms"),
     )
-    return Status(at=NOW, home=".tidewheel", loops=(LoopLine(model="bikes", activity="empty", alerts=0),), shown=state)
+
+
+ROLLOUT = RolloutLine(
+    challenger=5,
+    steps=(0.05, 0.25, 1.0),
+    step=1,
+    since=before(6),
+    requests=412,
+    evidence=(
+        Evidence(name="not worse than the champion", value=2.1, limit=2.996),
+        Evidence(name="more errors than the champion", value=0.2, limit=2.996),
+    ),
+    verdict="Gathering evidence",
+)
+ALERTS = (
+    AlertLine(kind="drift", opened=before(3), evidence="PSI of pixel_3_4 is 0.31 in 2 windows, limit 0.2"),
+    AlertLine(kind="decay", opened=before(9), evidence="accuracy is 0.81, it was 0.95 when version 3 was judged"),
+)
+MARKS = (
+    Mark(at=before(64), kind="retrained", label="", note="Retrained because of drift."),
+    Mark(at=before(61), kind="promoted", label="v2", note="Version 2 was promoted."),
+    Mark(at=before(31), kind="retrained", label="", note="Retrained because of decay."),
+    Mark(at=before(28), kind="promoted", label="v3", note="Version 3 was promoted."),
+    Mark(at=before(16), kind="refused", label="", note="A candidate was refused: accuracy is lower."),
+    Mark(at=before(10), kind="rolled back", label="v4", note="Version 4 was rolled back: errors."),
+)
+RUNS = (
+    run(9, "RUNNING", "drift: psi of pixel_3_4 was 0.31", minutes=0.4, took=None),
+    run(8, "SUCCEEDED", "decay: accuracy fell by 0.12", minutes=8, took=41),
+    run(7, "FAILED", "new data: 500 rows", minutes=17, took=3, error="fit: labels hold one class only (3)"),
+    run(6, "SUCCEEDED", "manual", minutes=95, took=38),
+)
+BUSY = LoopState(
+    model="digits",
+    pipeline="digits",
+    doing="retraining because drift: psi of pixel_3_4 was 0.31",
+    activity="deciding",
+    running=RUNS[:1],
+    traffic=TrafficLine(
+        champion=3, challenger=5, share=0.25, paired=True, since=before(2), reason="step 2 of 3: no harm seen"
+    ),
+    rollout=ROLLOUT,
+    triggers=(TriggerLine(kind="drift", rule="psi above 0.2 in 2 windows"),),
+    alerts=ALERTS,
+    charts=charts(),
+    marks=MARKS,
+    reigns=(
+        Reign(seq=1, begins=before(95), ends=before(61)),
+        Reign(seq=2, begins=before(61), ends=before(28)),
+        Reign(seq=3, begins=before(28), ends=None),
+    ),
+    runs=RUNS,
+    versions=(
+        version(5, "challenger", minutes=7, score=0.947),
+        version(4, minutes=12, score=0.93),
+        version(3, "champion", minutes=30, score=0.951),
+        version(2, minutes=62, score=0.949),
+        version(1, minutes=95, score=0.96),
+    ),
+    decisions=(
+        DecisionLine(at=before(0.4), text="drift fired: psi of pixel_3_4 was 0.31"),
+        DecisionLine(at=before(10), text="version 4 rolled back: 11 of 204 requests failed, 0 of 206 of the champion"),
+        DecisionLine(at=before(16), text="gates refused the candidate: accuracy 0.88, champion 0.93"),
+    ),
+)
 
 
 @pytest.fixture
 def busy() -> Status:
     """A canary is being judged while a run is under way and two alerts are open."""
-    values: list[float | None] = [accuracy(index) for index in range(WINDOWS)]
-    values[20] = None
-    state = LoopState(
-        model="digits",
-        pipeline="digits",
-        dataset="digits",
-        activity="deciding",
-        running=(run(9, "RUNNING", "drift: psi of pixel_3_4 was 0.31", minutes=0.4, took=None),),
-        traffic=TrafficLine(
-            champion=3, challenger=5, share=0.25, paired=True, since=before(2), reason="step 2 of 3: no harm seen"
-        ),
-        rollout=RolloutLine(
-            challenger=5,
-            steps=(0.05, 0.25, 1.0),
-            step=1,
-            since=before(6),
-            requests=412,
-            evidence=(
-                Evidence(name="not worse than the champion", value=2.1, limit=2.996),
-                Evidence(name="more errors than the champion", value=0.2, limit=2.996),
-            ),
-            verdict="Gathering evidence",
-        ),
-        triggers=(TriggerLine(kind="drift", rule="psi above 0.2 in 2 windows"),),
-        alerts=(
-            AlertLine(kind="drift", opened=before(3), evidence="PSI of pixel_3_4 is 0.31 in 2 windows, limit 0.2"),
-            AlertLine(
-                kind="decay", opened=before(9), evidence="accuracy is 0.81, it was 0.95 when version 3 was judged"
-            ),
-        ),
-        charts=(
-            chart("performance", "Accuracy", values, limit=0.9),
-            chart(
-                "psi",
-                "Drift (largest PSI)",
-                [0.04 + 0.012 * (i % 17) for i in range(WINDOWS)],
-                limit=0.2,
-                unit="number",
-            ),
-            chart("errors", "Error rate", [0.0 if i % 9 else 0.004 for i in range(WINDOWS)]),
-            chart("latency", "Latency (p99)", [2.4 + math.sin(i) for i in range(WINDOWS)], unit="ms"),
-        ),
-        marks=(
-            Mark(at=before(64), kind="retrained", label="", note="Retrained because of drift."),
-            Mark(at=before(61), kind="promoted", label="v2", note="Version 2 was promoted."),
-            Mark(at=before(31), kind="retrained", label="", note="Retrained because of decay."),
-            Mark(at=before(28), kind="promoted", label="v3", note="Version 3 was promoted."),
-            Mark(at=before(16), kind="refused", label="", note="A candidate was refused: accuracy is lower."),
-            Mark(at=before(10), kind="rolled back", label="v4", note="Version 4 was rolled back: errors."),
-        ),
-        reigns=(
-            Reign(seq=1, begins=before(95), ends=before(61)),
-            Reign(seq=2, begins=before(61), ends=before(28)),
-            Reign(seq=3, begins=before(28), ends=None),
-        ),
-        runs=(
-            run(9, "RUNNING", "drift: psi of pixel_3_4 was 0.31", minutes=0.4, took=None),
-            run(8, "SUCCEEDED", "decay: accuracy fell by 0.12", minutes=8, took=41),
-            run(7, "FAILED", "new data: 500 rows", minutes=17, took=3, error="fit: labels hold one class only (3)"),
-            run(6, "SUCCEEDED", "manual", minutes=95, took=38),
-        ),
-        versions=(
-            version(5, "challenger", minutes=7, score=0.947),
-            version(4, minutes=12, score=0.93),
-            version(3, "champion", minutes=30, score=0.951),
-            version(2, minutes=62, score=0.949),
-            version(1, minutes=95, score=0.96),
-        ),
-    )
     loops = (
         LoopLine(model="bikes", activity="watching", alerts=0),
         LoopLine(model="digits", activity="deciding", alerts=2),
     )
-    return Status(at=NOW, home=".tidewheel", loops=loops, shown=state)
+    return Status(at=NOW, home=".tidewheel", loops=loops, shown=BUSY)
 
 
 @pytest.fixture
@@ -209,7 +221,7 @@ def hostile(busy: Status) -> Status:
             state,
             model=evil,
             pipeline=evil,
-            dataset=evil,
+            doing=evil,
             traffic=replace(state.traffic, reason=evil) if state.traffic else None,
             rollout=replace(state.rollout, verdict=evil, evidence=(Evidence(name=evil, value=1.0, limit=2.0),))
             if state.rollout

@@ -141,12 +141,20 @@ class Reign:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionLine:
+    """One thing that the loop decided."""
+
+    at: datetime  # when
+    text: str  # what and why, in words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopState:
     """Everything about one model."""
 
     model: str  # name of the model
-    pipeline: str  # name of its pipeline; empty without a loop
-    dataset: str  # name of its dataset; empty without a loop
+    pipeline: str  # name of the pipeline that made its newest version; empty before the first run
+    doing: str  # what its loop is doing, in words; empty without a loop
     activity: Activity  # what is going on
     running: tuple[RunLine, ...]  # runs that have not ended
     traffic: TrafficLine | None  # None: nothing is deployed
@@ -158,6 +166,7 @@ class LoopState:
     reigns: tuple[Reign, ...]  # in order of time
     runs: tuple[RunLine, ...]  # newest first
     versions: tuple[VersionLine, ...]  # newest first
+    decisions: tuple[DecisionLine, ...]  # newest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
