@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,7 @@ def _column_shift(name: str, before: ColumnProfile, after: ColumnProfile) -> Col
 def _mean_shift(before: ColumnProfile, after: ColumnProfile) -> float | None:
     if before.mean is None or after.mean is None:
         return None
-    spread = (((before.variance or 0.0) + (after.variance or 0.0)) / 2) ** 0.5
+    spread = math.sqrt(((before.variance or 0.0) + (after.variance or 0.0)) / 2)
     difference = after.mean - before.mean
     if difference == 0.0 or spread == 0.0:
         return 0.0 if difference == 0.0 else None
@@ -99,7 +100,8 @@ def _moved(before: ColumnProfile, after: ColumnProfile) -> float | None:
     old, new = (_shares(profile) for profile in (before, after))
     if not old or not new:
         return None
-    return sum(abs(new.get(value, 0.0) - old.get(value, 0.0)) for value in {*old, *new}) / 2
+    distances = (abs(new.get(value, 0.0) - old.get(value, 0.0)) for value in {*old, *new})
+    return sum(distances, 0.0) / 2
 
 
 def _shares(profile: ColumnProfile) -> dict[str, float]:

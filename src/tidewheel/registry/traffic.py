@@ -1,153 +1,211 @@
-"""The traffic rows: which versions answer a model's requests, append-only; the newest row holds."""
+"""Traffic: which version answers which share of requests; a new row for every change, a rollback too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from tidewheel.clock import new_id
 from tidewheel.errors import Conflict, InvalidInput, NotFound
 from tidewheel.lineage.read import find_entity, resolve
-from tidewheel.lineage.store import Store
 from tidewheel.lineage.tables import entity as entity_table
 from tidewheel.lineage.write import append_event, ensure_entity, link
+from tidewheel.registry.scope import Scope, moment, reading, writing
 from tidewheel.registry.tables import deployment
+from tidewheel.registry.versions import KIND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """How the requests of a model are answered."""
+    """How requests to a model are answered, from a moment on."""
 
     model: str  # name of the model, which is also its endpoint
-    seq: int  # 1, 2, 3 ...; the highest holds
-    champion: int  # version that answers
-    challenger: int | None = None  # version on trial
+    seq: int  # 1, 2, 3 ... of the model's traffic rows; the highest holds
+    champion: int  # number of the version that answers
+    challenger: int | None = None  # number of the version on trial, if any
     share: float = 0.0  # share of units that the challenger answers, 0 to 1
-    salt: str = ""  # of the sticky split; the same while a rollout grows
-    paired: bool = False  # whether each request is scored by both, one of them off the answer
+    salt: str = ""  # what unit names are hashed with: the same salt keeps a unit on its arm
+    paired: bool = False  # whether both arms score every request, so that each label counts for both
     fault: float = 0.0  # game day: share of the challenger's requests that are made to fail, 0 to 1
+    undo: bool = False  # whether this row takes back an earlier one
     at: datetime  # since when
-    by: str  # who moved it
+    by: str  # who or what decided
     reason: str  # why
 
 
 def set_traffic(
-    tx: Connection,
-    store: Store,
+    scope: Scope,
     model: str,
     *,
     champion: int,
     challenger: int | None = None,
     share: float = 0.0,
-    salt: str = "",
+    salt: str | None = None,
     paired: bool = False,
     fault: float = 0.0,
     by: str,
     reason: str,
+    at: datetime | None = None,
     expected_seq: int | None = None,
 ) -> Traffic:
-    """Append the traffic row that holds from now on, in the caller's transaction; a governing event tells of it.
+    """Append the split that holds from now on, with a governing event; servers follow it.
 
-    With `expected_seq` it is a compare and swap: Conflict when another row came first.
-    Raises NotFound for an unknown version, InvalidInput for a share outside 0 to 1 or without challenger.
+    Without `salt` a challenger keeps its own over all its shares, so that a growing canary only adds units.
+    With `expected_seq` (0: none yet) nothing is written unless that row is still the newest.
+    Inside the caller's transaction (`scope` is a connection) `at` must be given.
+
+    Raises NotFound for an unknown model or version, InvalidInput for shares outside 0 to 1 or a challenger that is
+    the champion, Conflict when somebody else has moved the traffic since.
     """
-    _check(challenger, share, fault)
-    entity = find_entity(tx, "model", model)
-    tx.execute(sa.select(entity_table.c.id).where(entity_table.c.id == entity.id).with_for_update())
-    before = _newest(tx, model)
-    seq = before.seq if before else 0
-    if expected_seq is not None and expected_seq != seq:
-        raise Conflict(f"The traffic of {model} was moved meanwhile (row {seq}).", "Look again and decide anew.")
-    versions = [resolve(tx, "model", f"{model}:{each}") for each in (champion, challenger) if each is not None]
-    traffic = Traffic(
+    wanted = Traffic(
         model=model,
-        seq=seq + 1,
+        seq=1,
         champion=champion,
         challenger=challenger,
-        share=share if challenger is not None else 0.0,
-        salt=salt,
+        share=float(share),
+        salt=salt or "",
         paired=paired,
-        fault=fault,
-        at=store.clock.now(),
+        fault=float(fault),
+        at=moment(scope, at),
         by=by,
         reason=reason,
     )
-    values = {name: getattr(traffic, name) for name in Traffic.__slots__ if name != "by"}
-    tx.execute(sa.insert(deployment).values(id=new_id(), actor=by, **values))
-    endpoint = ensure_entity(tx, "endpoint", model, at=traffic.at)
-    for version in versions:
-        link(tx, endpoint.id, "served_by", version.id, role="version")
-    append_event(tx, "traffic.moved", _body(traffic), at=traffic.at, subject_id=entity.id, by=by, governs=True)
+    _check(wanted)
+    with writing(scope) as tx:
+        before = _locked(tx, model)
+        _check_expected(model, before, expected_seq)
+        return _append(tx, replace(wanted, salt=salt if salt is not None else _salt(wanted, before)), before)
+
+
+def current_traffic(scope: Scope, model: str) -> Traffic:
+    """Return the split that holds; NotFound, with near names, for a model that is not deployed."""
+    with reading(scope) as tx:
+        found = _history(tx, model, 1)
+        if not found:
+            known = tx.execute(sa.select(deployment.c.model).distinct()).scalars().all()
+            mend = f"Deploy one with: tidewheel models promote {model} VERSION"
+            raise NotFound("deployed model", model, known, mend)
+    return found[0]
+
+
+def traffic_history(scope: Scope, model: str, *, limit: int | None = None) -> list[Traffic]:
+    """Return every split there was, newest first; none for a model that was never deployed."""
+    with reading(scope) as tx:
+        return _history(tx, model, limit)
+
+
+def rollback_traffic(scope: Scope, model: str, *, by: str, reason: str, at: datetime | None = None) -> Traffic:
+    """Take back the newest decision: a canary under way ends, otherwise the champion before this one returns.
+
+    Rolling back twice goes back two champions. Raises Conflict when there is nothing to go back to.
+    """
+    when = moment(scope, at)
+    with writing(scope) as tx:
+        newest = _locked(tx, model)
+        stack = _settled(list(reversed(_history(tx, model))))
+        on_trial = newest is not None and newest.challenger is not None
+        back = stack if on_trial else stack[:-1]
+        if newest is None or not back:
+            raise Conflict(
+                f"There is no earlier traffic of {model} to go back to.",
+                f"Name a version: tidewheel models promote {model} VERSION",
+            )
+        wanted = Traffic(
+            model=model, seq=1, champion=back[-1], salt=newest.salt, undo=True, at=when, by=by, reason=reason
+        )
+        return _append(tx, wanted, newest)
+
+
+def _check(wanted: Traffic) -> None:
+    for name, value in (("share", wanted.share), ("fault", wanted.fault)):
+        if not 0.0 <= value <= 1.0:
+            raise InvalidInput(f"{name} = {value!r} is not a share.", "Give a number from 0 to 1.")
+    if wanted.challenger == wanted.champion:
+        raise InvalidInput(
+            f"Version {wanted.champion} cannot be champion and challenger at once.", "Give two different versions."
+        )
+    if wanted.challenger is None and (wanted.share or wanted.fault):
+        raise InvalidInput(
+            f"There is no challenger for a share of {wanted.share} or faults of {wanted.fault}.",
+            "Name the challenger's version.",
+        )
+
+
+def _check_expected(model: str, before: Traffic | None, expected: int | None) -> None:
+    found = before.seq if before else 0
+    if expected is not None and expected != found:
+        raise Conflict(
+            f"The traffic of {model} was moved meanwhile: expected row {expected}, found {found}.",
+            "Look again and decide anew.",
+        )
+
+
+def _salt(wanted: Traffic, before: Traffic | None) -> str:
+    if before is not None and wanted.challenger in (None, before.challenger):
+        return before.salt
+    return f"{wanted.model}:{wanted.challenger or 0}:{before.seq + 1 if before else 1}"
+
+
+def _append(tx: Connection, wanted: Traffic, before: Traffic | None) -> Traffic:
+    traffic = replace(wanted, seq=before.seq + 1 if before else 1)
+    entity = find_entity(tx, KIND, traffic.model)
+    arms = {"champion": traffic.champion, "challenger": traffic.challenger}
+    versions = {arm: resolve(tx, KIND, f"{traffic.model}:{seq}") for arm, seq in arms.items() if seq is not None}
+    row = {key: value for key, value in asdict(traffic).items() if key != "by"}
+    tx.execute(sa.insert(deployment).values(**row, actor=traffic.by))
+    endpoint = ensure_entity(tx, "endpoint", traffic.model, at=traffic.at)
+    for arm, version in versions.items():
+        link(tx, endpoint.id, "served_by", version.id, role=arm)
+    body = {
+        **_said(traffic),
+        "model": traffic.model,
+        "before": _said(before) if before else None,
+        "text": _text(traffic),
+    }
+    append_event(tx, "traffic.moved", body, at=traffic.at, subject_id=entity.id, by=traffic.by, governs=True)
     return traffic
 
 
-def _check(challenger: int | None, share: float, fault: float) -> None:
-    if not 0 <= share <= 1 or not 0 <= fault <= 1:
-        raise InvalidInput(f"share = {share}, fault = {fault} cannot be.", "Give shares between 0 and 1.")
-    if challenger is None and (share > 0 or fault > 0):
-        raise InvalidInput(f"A share of {share} was given to no challenger.", "Name the challenger's version.")
+def _said(traffic: Traffic) -> dict[str, Any]:
+    return {key: value for key, value in asdict(traffic).items() if key not in ("model", "at", "by")}
 
 
-def _body(traffic: Traffic) -> dict[str, object]:
-    names = ("model", "seq", "champion", "challenger", "share", "paired", "fault", "reason")
+def _text(traffic: Traffic) -> str:
     trial = f", version {traffic.challenger} gets {traffic.share:.0%}" if traffic.challenger else ""
-    text = f"version {traffic.champion} answers{trial}: {traffic.reason}"
-    return {name: getattr(traffic, name) for name in names} | {"text": text}
+    again = " again" if traffic.undo else ""
+    return f"version {traffic.champion} answers{again}{trial}: {traffic.reason}"
 
 
-def current_traffic(store: Store, model: str) -> Traffic:
-    """Return the row that holds; raises NotFound for a model that is not deployed."""
-    with store.database.reading() as tx:
-        return traffic_in(tx, model)
+def _locked(tx: Connection, model: str) -> Traffic | None:
+    """Return the newest row; two writers wait for each other, so that they get two numbers."""
+    entity = find_entity(tx, KIND, model)
+    tx.execute(sa.select(entity_table.c.id).where(entity_table.c.id == entity.id).with_for_update())
+    found = _history(tx, model, 1)
+    return found[0] if found else None
 
 
-def traffic_in(tx: Connection, model: str) -> Traffic:
-    """Return what `current_traffic` does, in the caller's transaction."""
-    found = _newest(tx, model)
-    if found is None:
-        known = tx.execute(sa.select(deployment.c.model).distinct()).scalars()
-        raise NotFound("deployed model", model, known, f"Deploy one with: tidewheel models promote {model} VERSION")
-    return found
+def _history(tx: Connection, model: str, limit: int | None = None) -> list[Traffic]:
+    query = sa.select(deployment).where(deployment.c.model == model).order_by(deployment.c.seq.desc())
+    return [_traffic(row) for row in tx.execute(query if limit is None else query.limit(limit))]
 
 
-def traffic_history(store: Store, model: str, *, limit: int = 50) -> list[Traffic]:
-    """Return the rows of a model, newest first; none when it was never deployed."""
-    query = sa.select(deployment).where(deployment.c.model == model).order_by(deployment.c.seq.desc()).limit(limit)
-    with store.database.reading() as tx:
-        return [_traffic(row) for row in tx.execute(query)]
-
-
-def rollback_traffic(tx: Connection, store: Store, model: str, *, by: str, reason: str) -> Traffic:
-    """Bring back the row that held before the present one, as a new row; raises Conflict when there is none."""
-    query = sa.select(deployment).where(deployment.c.model == model).order_by(deployment.c.seq.desc()).limit(2)
-    rows = tx.execute(query).all()
-    if len(rows) < 2:
-        raise Conflict(f"There is no earlier traffic of {model} to go back to.", "Promote a version instead.")
-    before = _traffic(rows[1])
-    return set_traffic(
-        tx,
-        store,
-        model,
-        champion=before.champion,
-        challenger=before.challenger,
-        share=before.share,
-        salt=before.salt,
-        paired=before.paired,
-        by=by,
-        reason=reason,
-    )
-
-
-def _newest(tx: Connection, model: str) -> Traffic | None:
-    query = sa.select(deployment).where(deployment.c.model == model).order_by(deployment.c.seq.desc()).limit(1)
-    row = tx.execute(query).one_or_none()
-    return None if row is None else _traffic(row)
-
-
-def _traffic(row: Row[tuple[object, ...]]) -> Traffic:
+def _traffic(row: Row[Any]) -> Traffic:
     values = dict(row._mapping)
-    del values["id"]
     return Traffic(by=values.pop("actor"), **values)
+
+
+def _settled(rows: Sequence[Traffic]) -> list[int]:
+    """Replay the rows, oldest first, and return the champions that were settled on and not rolled back since."""
+    stack: list[int] = []
+    for row in rows:
+        if row.challenger is not None:
+            continue
+        if row.undo and row.champion in stack:
+            del stack[stack.index(row.champion) + 1 :]
+        elif not stack or stack[-1] != row.champion:
+            stack.append(row.champion)
+    return stack
