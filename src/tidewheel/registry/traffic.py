@@ -47,8 +47,8 @@ def set_traffic(
     salt: str | None = None,
     paired: bool = False,
     fault: float = 0.0,
-    by: str,
-    reason: str,
+    by: str = "",
+    reason: str = "",
     at: datetime | None = None,
     expected_seq: int | None = None,
 ) -> Traffic:
