@@ -41,7 +41,7 @@ class Arm:
     scorer: Scorer | None  # None when it could not be loaded
     form: str = ""  # stored form that is scored, such as onnx
     trouble: str = ""  # why it could not be loaded
-    columns: tuple[int, ...] | None = None  # places of its fields in a decoded row; None: all, in order
+    columns: tuple[int, ...] | None = None  # places of its fields in a decoded row; None: all, in order, none left out
     fault: float = 0.0  # share of requests that a game day lets fail
     salt: str = ""  # keys that share
 
@@ -117,10 +117,10 @@ def extra_fields(champion: Signature, challenger: Signature) -> list[Field]:
     return [field for field in challenger.fields if field.name not in known]
 
 
-def places_of(signature: Signature, fields: Sequence[Field]) -> tuple[int, ...] | None:
-    """Return where a signature's fields stand in a decoded row; None when they are the row."""
-    names = [field.name for field in fields]
-    if names == signature.names:
+def places_of(signature: Signature, rows: RowCodec) -> tuple[int, ...] | None:
+    """Return where a signature's fields stand in a decoded row; None when every row is just these, in order."""
+    names = [field.name for field in (*rows.fields, *rows.extra)]
+    if names == signature.names and not rows.extra:
         return None
     return tuple(names.index(name) for name in signature.names)
 

@@ -33,18 +33,17 @@ def deploy(store: Store, traffic: Traffic, live: Deployed | None = None, *, trus
     challenger = _challenger(store, traffic, champion.signature, loaded, trust=trust)
     extra = extra_fields(champion.signature, challenger.signature) if challenger is not None else []
     rows = RowCodec(champion.signature.fields, extra)
-    fields = (*rows.fields, *rows.extra)
     if challenger is not None:
         challenger = replace(
             challenger,
             name="challenger",
-            columns=places_of(challenger.signature, fields),
+            columns=places_of(challenger.signature, rows),
             fault=traffic.fault,
             salt=traffic.salt,
         )
     return Deployed(
         traffic=traffic,
-        champion=replace(champion, columns=places_of(champion.signature, fields)),
+        champion=replace(champion, columns=places_of(champion.signature, rows)),
         challenger=challenger,
         rows=rows,
         tensors=TensorCodec(rows),

@@ -272,7 +272,7 @@ class Endpoint:
         reason = f" Its deployment was refused: {self.trouble}" if self.trouble else ""
         return NotReady(
             f"The model {self.model!r} is not deployed yet.{reason}",
-            f"Deploy a version with: tidewheel deploy {self.model}:VERSION. This server takes it up by itself.",
+            f"Deploy one with: tidewheel models promote {self.model} VERSION. This server takes it up by itself.",
         )
 
     def _refuse(self, caller: Caller, error: TidewheelError, started: int) -> Response:

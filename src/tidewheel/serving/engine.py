@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,10 +15,9 @@ from tidewheel.clock import Clock, SystemClock, micros
 from tidewheel.errors import NotFound, TidewheelError, TooLarge
 from tidewheel.lineage.store import Store
 from tidewheel.predictions.segments import log_folder
-from tidewheel.registry.traffic import current_traffic
 from tidewheel.registry.versions import list_models
 from tidewheel.serving.endpoint import Endpoint
-from tidewheel.serving.follow import POLL_SECONDS, Follower, Repeater
+from tidewheel.serving.follow import POLL_SECONDS, Follower, Repeater, wanted_traffic
 from tidewheel.serving.journal import Journal
 from tidewheel.serving.metrics import Counters, Family, families, render
 from tidewheel.serving.outcomes import check_labels, choose_model, decode_outcomes
@@ -27,6 +27,8 @@ from tidewheel.serving.routes import Match, match
 
 BODY_LIMIT = 8 << 20  # bytes
 SYNC_SECONDS = 1.0
+
+logger = logging.getLogger("tidewheel.serving")
 
 Answering = Callable[[Sequence[Header], bytes], Response]
 
@@ -116,8 +118,9 @@ class Engine:
     def refresh(self) -> list[str]:
         """Look once at the traffic table and swap in what changed; return the models that did."""
         with self._refreshing:
-            self._admit(self._names())
-            return [name for name, follower in self._followers.items() if follower.follow()]
+            wanted = wanted_traffic(self._store, self._models)
+            self._admit([*(self._models or ()), *wanted])
+            return [name for name, traffic in wanted.items() if self._followers[name].follow(traffic)]
 
     def sync(self) -> None:
         """Force the logs onto the disk."""
@@ -127,6 +130,7 @@ class Engine:
     def start(self) -> None:
         """Deploy what is wanted now, then follow the traffic table and sync the logs in threads."""
         self._poll()
+        self._warn_of_unknown()
         self._repeaters = [
             Repeater(self._poll, POLL_SECONDS, "tidewheel-follow"),
             Repeater(self.sync, SYNC_SECONDS, "tidewheel-sync"),
@@ -148,20 +152,16 @@ class Engine:
             self._poll_failures += 1
             raise
 
-    def _names(self) -> Sequence[str]:
-        if self._models is not None:
-            return self._models
-        return [name for name in list_models(self._store) if name in self._endpoints or self._has_traffic(name)]
-
-    def _has_traffic(self, name: str) -> bool:
-        try:
-            current_traffic(self._store, name)
-        except NotFound:
-            return False
-        return True
+    def _warn_of_unknown(self) -> None:
+        """Say it when a model was named that nobody has registered: a slip of the pen would wait for ever."""
+        known = list_models(self._store) if self._models is not None else []
+        for name in self._models or ():
+            if name not in known:
+                error = NotFound("model", name, known)
+                logger.warning("%s %s It is served as soon as it is deployed.", error.what, error.mend)
 
     def _admit(self, names: Sequence[str]) -> None:
-        fresh = [name for name in names if name not in self._endpoints]
+        fresh = [name for name in dict.fromkeys(names) if name not in self._endpoints]
         if not fresh:
             return
         endpoints, hot = dict(self._endpoints), dict(self._hot)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from tidewheel.errors import NotFound
 from tidewheel.lineage.store import Store
 from tidewheel.registry.traffic import Traffic, current_traffic
+from tidewheel.registry.versions import list_models
 from tidewheel.serving.arms import said
 from tidewheel.serving.deploy import deploy
 from tidewheel.serving.endpoint import Endpoint
@@ -30,16 +32,12 @@ class Follower:
         self._refused: Traffic | None = None
         self._again = store.clock.now()
 
-    def follow(self) -> bool:
+    def follow(self, wanted: Traffic) -> bool:
         """Swap in what is wanted, if it is not live yet; return whether something changed.
 
         Whatever goes wrong leaves the old deployment serving and its reason in `endpoint.trouble`.
         """
         endpoint, now = self._endpoint, self._store.clock.now()
-        try:
-            wanted = current_traffic(self._store, endpoint.model)
-        except NotFound:
-            return False
         live = endpoint.deployed
         if live is not None and wanted == live.traffic:
             endpoint.trouble = ""
@@ -64,6 +62,16 @@ class Follower:
         self._refused, self._again = wanted, now + RETRY
         self._endpoint.trouble = said(error)
         self._endpoint.counters.swaps_refused += 1
+
+
+def wanted_traffic(store: Store, models: Sequence[str] | None) -> dict[str, Traffic]:
+    """Return what the traffic table says now, of the named models or of all; a model without traffic is left out."""
+    found: dict[str, Traffic] = {}
+    with store.database.reading() as tx:
+        for model in list_models(tx) if models is None else models:
+            with suppress(NotFound):
+                found[model] = current_traffic(tx, model)
+    return found
 
 
 class Repeater:
