@@ -138,8 +138,10 @@ ROLLOUT = RolloutLine(
     since=before(6),
     requests=412,
     evidence=(
-        Evidence(name="not worse than the champion", value=2.1, limit=2.996),
-        Evidence(name="more errors than the champion", value=0.2, limit=2.996),
+        Evidence(name="fails more often", guard=True, value=0.2, limit=3.69),
+        Evidence(name="predicts worse", guard=True, value=-1.2, limit=3.69),
+        Evidence(name="fails no more often", guard=False, value=4.1, limit=2.996),
+        Evidence(name="predicts no worse", guard=False, value=2.1, limit=2.996),
     ),
     verdict="Gathering evidence",
 )
@@ -223,7 +225,9 @@ def hostile(busy: Status) -> Status:
             pipeline=evil,
             doing=evil,
             traffic=replace(state.traffic, reason=evil) if state.traffic else None,
-            rollout=replace(state.rollout, verdict=evil, evidence=(Evidence(name=evil, value=1.0, limit=2.0),))
+            rollout=replace(
+                state.rollout, verdict=evil, evidence=(Evidence(name=evil, guard=True, value=1.0, limit=2.0),)
+            )
             if state.rollout
             else None,
             triggers=(TriggerLine(kind=evil, rule=evil),),

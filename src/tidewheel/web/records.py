@@ -65,6 +65,7 @@ class Evidence:
     """One running test of a rollout."""
 
     name: str  # what is tested, in words
+    guard: bool  # a guard rolls back when its evidence is complete, a proof promotes
     value: float  # evidence so far, as a natural logarithm of the e-value
     limit: float  # where it decides, on the same scale
 

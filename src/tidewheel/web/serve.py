@@ -1,0 +1,28 @@
+"""The page over a store, and a server that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import uvicorn
+from starlette.applications import Starlette
+
+from tidewheel.lineage.store import Store
+from tidewheel.loop.loop import Loop
+from tidewheel.web.gather import read_status
+from tidewheel.web.pages import page_app
+from tidewheel.web.records import Status
+
+
+def create_app(store: Store, loops: Sequence[Loop] = ()) -> Starlette:
+    """Return the web application over a store; declared loops add the rules that would start their next run."""
+
+    def read(model: str | None) -> Status:
+        return read_status(store, loops, model)
+
+    return page_app(read)
+
+
+def serve_web(store: Store, loops: Sequence[Loop] = (), *, host: str = "127.0.0.1", port: int = 8601) -> None:
+    """Serve the page until SIGTERM or Ctrl-C; requests in flight are answered first."""
+    uvicorn.run(create_app(store, loops), host=host, port=port, log_level="warning", access_log=False)
