@@ -102,6 +102,12 @@ def _sqlite_connect(connection: Any, record: object) -> None:
 
 def _sqlite_begin(connection: Connection) -> None:
     write = connection.get_execution_options().get("tidewheel_write", False)
+    path = Path(connection.engine.url.database or "")
+    if write and not path.exists():  # SQLite would go on writing to a file without a name, lost when it is closed
+        raise StorageUnavailable(
+            f"The database file {path} was deleted or moved while it was open.",
+            "Move it back or restore it from a backup, then try again.",
+        )
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
@@ -125,6 +131,16 @@ _SITUATIONS = (
         "Restore a backup or choose another home.",
     ),
     ("malformed", "The database file is damaged", "Restore it from a backup."),
+    (
+        "no such table",
+        "The database holds no tables of tidewheel",
+        "Restore it from a backup, or restart to begin anew.",
+    ),
+    (
+        "read-only transaction",
+        "The database cannot be written",
+        "Connect to the primary server, or lift read-only mode.",
+    ),
     ("database is locked", "Another process holds the database for long", "Stop the other process or use PostgreSQL."),
     ("connection", "The database server does not answer", "Start it, or correct database_url."),
 )
