@@ -1,0 +1,59 @@
+"""Decisions in the journal: governing events that say in words and numbers what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sqlalchemy.engine import Connection
+
+from tidewheel.lineage.write import append_event
+from tidewheel.rollout.records import Decision
+
+TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "start": "rollout.started",
+        "step": "rollout.stepped",
+        "promote": "rollout.promoted",
+        "roll_back": "rollout.rolled_back",
+        "inconclusive": "rollout.inconclusive",
+    }
+)
+
+
+def record(tx: Connection, decision: Decision, *, entity_id: str, by: str) -> None:
+    """Append the event of a decision in the transaction that carries it out."""
+    body = {
+        "rollout": decision.rollout_id,
+        "model": decision.model,
+        "candidate": decision.candidate,
+        "champion": decision.champion,
+        "share": decision.share,
+        "text": words_of(decision),
+        "reason": decision.reason,
+        "numbers": dict(decision.numbers),
+    }
+    append_event(
+        tx,
+        TYPES[decision.action],
+        body,
+        at=decision.at,
+        subject_id=entity_id,
+        execution_id=decision.rollout_id,
+        by=by,
+        governs=True,
+    )
+
+
+def words_of(decision: Decision) -> str:
+    """Return a decision as one line."""
+    name = f"{decision.model}:{decision.candidate}"
+    if decision.action == "start":
+        return f"{name} starts as canary at {decision.share:.0%}"
+    if decision.action == "step":
+        return f"{name} goes on to {decision.share:.0%}: {decision.reason}"
+    if decision.action == "promote":
+        return f"{name} is promoted: {decision.reason}"
+    if decision.action == "roll_back":
+        return f"{name} is rolled back: {decision.reason}"
+    return f"{name} is undecided: {decision.reason}"
