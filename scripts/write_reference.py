@@ -8,13 +8,16 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"
+ANNOTATION = re.compile(r"(: |-> )'([^']*)'")  # annotations are kept as text, which `signature` quotes
 HEAD = """# Reference
 
 Written from the source by `make docs`. Commands that a program would read take `--json`.
@@ -55,30 +58,34 @@ def walk(words: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _parameter(parameter: Any) -> tuple[str, str]:
+    meaning = _sentence(getattr(parameter, "help", "") or "")
     if parameter.param_type_name == "argument":
-        return f"`{parameter.make_metavar_text()}`" if hasattr(parameter, "make_metavar_text") else (
-            f"`{(parameter.metavar or parameter.name).upper()}`"
-        ), _sentence(getattr(parameter, "help", "") or "")
+        return f"`{(parameter.metavar or parameter.name).upper()}`", meaning
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     default = parameter.default
-    shown = "" if default in (None, False, "", ()) or callable(default) else f" Default: `{default}`."
-    return names, _sentence(parameter.help or "") + shown
+    plain = isinstance(default, str | int | float) and not isinstance(default, bool) and default != ""
+    return names, f"{meaning} Default: `{default}`." if plain else meaning
 
 
 def _settings() -> Iterator[str]:
-    from tidewheel import settings
+    from tidewheel.settings import Settings
 
-    notes = _field_notes(Path(settings.__file__), "Settings")
     yield "## Settings"
     yield (
         "Each environment is a table of `tidewheel.toml`, the nearest one at or above the working folder. "
         "A variable wins over the file. `TIDEWHEEL_ENVIRONMENT` chooses the table; without it `dev` holds."
     )
-    rows = []
-    for field in dataclasses.fields(settings.Settings):
-        default = "" if field.default is dataclasses.MISSING or field.default == "" else f"`{field.default}`"
-        rows.append((f"`{field.name}`", f"`TIDEWHEEL_{field.name.upper()}`", default, notes.get(field.name, "")))
+    rows = [(name, f"`TIDEWHEEL_{name.strip('`').upper()}`", *rest) for name, *rest in _fields(Settings)]
     yield _table(("setting", "variable", "default", "meaning"), rows)
+
+
+def _fields(record: type[Any]) -> Iterator[tuple[str, str, str]]:
+    """Give the name, default and meaning of each field of a dataclass."""
+    notes = _field_notes(Path(inspect.getfile(record)), record.__name__)
+    for field in dataclasses.fields(record):
+        if not field.name.startswith("_"):
+            bare = field.default is dataclasses.MISSING or field.default == ""
+            yield f"`{field.name}`", "" if bare else f"`{field.default}`", notes.get(field.name, "")
 
 
 def _field_notes(file: Path, name: str) -> dict[str, str]:
@@ -122,15 +129,22 @@ def _public_names() -> Iterator[str]:
 
 def _described(name: str, public: object) -> Iterator[str]:
     yield _first_sentence(public)
-    if not inspect.ismodule(public):
+    if inspect.ismodule(public):
+        rows = [(f"`{name}.{member}{_signature(item)}`", _first_sentence(item)) for member, item in _members(public)]
+        yield _table(("name", "meaning"), rows)
+    elif dataclasses.is_dataclass(public) and isinstance(public, type):
+        yield _table(("field", "default", "meaning"), list(_fields(public)))
+    else:
         yield f"```text\n{name}{_signature(public)}\n```"
-        return
-    rows = [
-        (f"`{name}.{member}{_signature(function)}`", _first_sentence(function))
-        for member, function in vars(public).items()
-        if inspect.isfunction(function) and function.__module__ == public.__name__ and not member.startswith("_")
-    ]
-    yield _table(("name", "meaning"), rows)
+
+
+def _members(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """Give the functions that a module of the face offers: those of its `__all__`, or all that it defines."""
+    offered = getattr(module, "__all__", None)
+    for name, item in vars(module).items():
+        own = inspect.isfunction(item) and item.__module__ == module.__name__ and not name.startswith("_")
+        if own and (offered is None or name in offered):
+            yield name, item
 
 
 def _signature(public: Any) -> str:
@@ -138,7 +152,7 @@ def _signature(public: Any) -> str:
         text = str(inspect.signature(public))
     except (TypeError, ValueError):
         return ""
-    return text.replace("'", "")
+    return ANNOTATION.sub(r"\1\2", text)
 
 
 def _first_sentence(public: object) -> str:

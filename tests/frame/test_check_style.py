@@ -88,6 +88,10 @@ def test_passes_what_keeps_the_limits(checker: ModuleType, source: str) -> None:
     assert checker.check_source("src/tidewheel/x.py", source) == []
 
 
+def test_lets_a_test_take_as_many_fixtures_as_it_needs(checker: ModuleType) -> None:
+    assert checker.check_source("tests/test_x.py", "def test_x(a, b, c, d, e, g):\n    assert a\n") == []
+
+
 def test_only_warns_between_400_and_600_lines(checker: ModuleType) -> None:
     (finding,) = checker.check_source("src/tidewheel/x.py", "x = 1\n" * 401)
     assert not finding.error
