@@ -140,6 +140,8 @@ def test_code_digest_changes_with(
         ("fp_steps", "    return fp_middle.clean(rows) * RATE", "    return (fp_middle.clean(rows) * RATE)"),
         ("fp_steps", "def work", "def _identity(f):\n    return f\n\n\n@_identity\ndef work"),
         ("fp_middle", "UNUSED = 1", "UNUSED = 2"),
+        ("fp_middle", "UNUSED = 1", "rows = 2"),
+        ("fp_deep", "LIMITS = {", "x = by = 3\nLIMITS = {"),
         ("fp_middle", "return 1", "return 2"),
         ("fp_deep", '"""Inner."""', '"""Other."""'),
         ("fp_deep", "class Shape(Form):", 'class Shape(Form):\n    """A shape."""\n'),

@@ -120,10 +120,11 @@ class _Closure:
         node = parsed.node_of(code) if parsed else None
         if node is None:  # no source, or edited since it was loaded: what runs is what counts
             self.parts[label] = "code:" + source.code_bytes(code).hex()
-            found = source.code_names(code) | {(name,) for name in cells}
+            found: set[source.Chain] = {(name,) for name in source.global_names(code) | cells.keys()}
         else:
             self.parts[label] = source.tree_digest(node)
-            found = source.chains(node)
+            reached = source.global_names(code) | source.annotated_names(node) | cells.keys()
+            found = {chain for chain in source.chains(node) if chain[0] in reached}
             self._visit_imports(node, function.__globals__)
         self._visit_defaults(label, function)
         self._visit_names(label, found, cells, function.__globals__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import hashlib
 import linecache
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
 Chain = tuple[str, ...]  # a name and the attributes after it: ("helpers", "clean")
 
 _IGNORED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
-_COMPREHENSION = "<"  # names of code that Python makes by itself begin with it: <lambda>, <listcomp>
+_READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,19 @@ def imports(node: ast.AST) -> set[tuple[str, int, str]]:
     return found
 
 
-def code_names(code: CodeType) -> set[Chain]:
-    """Return the global names that compiled code mentions, for code without source."""
-    return {(name,) for inner in _codes(code) for name in inner.co_names}
+def global_names(code: CodeType) -> set[str]:
+    """Return the global names that compiled code reads, nested functions included; locals of the same name do not."""
+    return {
+        str(instruction.argval)
+        for inner in _codes(code)
+        for instruction in dis.get_instructions(inner)
+        if instruction.opname in _READS_GLOBAL
+    }
+
+
+def annotated_names(node: ast.AST) -> set[str]:
+    """Return the names in the annotations and defaults of a function, which its own code does not read."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return set()
+    outside = [node.args, *([node.returns] if node.returns else [])]
+    return {item.id for part in outside for item in ast.walk(part) if isinstance(item, ast.Name)}

@@ -56,3 +56,13 @@ def hold_execution(tx: Connection, execution_id: str, fencing: int, states: Coll
             f"The execution {execution_id} is not held with token {fencing} any more: it is {now}.",
             "Nothing was written. Whoever holds it goes on; look with: tidewheel runs",
         )
+
+
+def describe_execution(tx: Connection, execution_id: str, facets: Mapping[str, Any]) -> None:
+    """Merge facets into those of an execution that goes on."""
+    table = tables.execution
+    row = tx.execute(sa.select(table.c.facets).where(table.c.id == execution_id).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound("execution", execution_id)
+    merged = dict(row.facets) | dict(facets)
+    tx.execute(sa.update(table).where(table.c.id == execution_id).values(facets=merged))

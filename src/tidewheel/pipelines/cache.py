@@ -41,7 +41,7 @@ def readable(outputs: Sequence[Stored], blobs: BlobStore) -> bool:
 
 
 def remember(
-    tx: Connection, key: str, *, step: str, execution_id: str, outputs: Sequence[Stored], at: datetime
+    tx: Connection, key: str, step: str, execution_id: str, *, outputs: Sequence[Stored], at: datetime
 ) -> None:
     """Keep an answer; the newest one counts."""
     values: dict[str, Any] = {

@@ -66,7 +66,7 @@ class Keys:
 
 def _by_digest(item: Any) -> Any:
     if isinstance(item, Held):
-        return Digested(item.given.stored.content)
+        return Digested(item.given.content)
     if type(item) is dict:
         return {key: _by_digest(inner) for key, inner in item.items()}
     return type(item)(_by_digest(inner) for inner in item) if type(item) in (list, tuple) else item

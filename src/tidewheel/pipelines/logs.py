@@ -18,6 +18,11 @@ _HERE = str(Path(__file__).parent)
 TAIL_LINES = 12
 
 
+def log_file(home: Path, run_id: str, label: str) -> Path:
+    """Return where the output of a call is kept: `<home>/runs/<run>/<step>.log`."""
+    return home / "runs" / run_id / f"{label}.log"
+
+
 class StepLog(io.TextIOBase):
     """A log file that is made when the first line is written."""
 

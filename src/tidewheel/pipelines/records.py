@@ -25,6 +25,10 @@ class RunEvent:
     at: datetime  # when
 
 
+def silent(event: RunEvent) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
     """One call of a step in a run."""

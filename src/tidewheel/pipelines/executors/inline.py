@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from tidewheel.errors import InvalidInput, StorageUnavailable
@@ -15,22 +14,20 @@ from tidewheel.pipelines.stored import Shelf
 class InlineExecutor:
     """Executes a task when it is submitted; a timeout cannot be kept here, such steps go to a child process."""
 
+    places = 1
+
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._done: list[Outcome] = []
 
-    def submit(self, task: Task) -> bool:
-        """Execute the task now, unless an outcome is still to be fetched."""
-        if self._done:
-            return False
+    def submit(self, task: Task) -> None:
+        """Execute the task now."""
         with StepLog(task.log) as log:
             self._done.append(self._execute(task, log))
-        return True
 
     def poll(self, timeout: float) -> list[Outcome]:
-        """Return the outcome, if there is one; otherwise nothing will come, so the time is slept through."""
-        if not self._done:
-            time.sleep(timeout)
+        """Return the outcome, if there is one; otherwise none will come."""
+        del timeout
         done, self._done = self._done, []
         return done
 

@@ -72,30 +72,25 @@ class ProcessExecutor:
             )
         self._shelf = shelf
         self._attempts = attempts
-        self._places = places or len(os.sched_getaffinity(0))
+        self.places = places or len(os.sched_getaffinity(0))
         self._pool = _Pool()
         self._early: list[Outcome] = []
 
-    def submit(self, task: Task) -> bool:
-        """Hand the task to a warm or new child; False when all are busy."""
-        if len(self._pool.busy) >= self._places:
-            return False
+    def submit(self, task: Task) -> None:
+        """Hand the task to a warm or new child."""
         try:
             order = self._order(task, strict=True)
         except InvalidInput as error:
             failure = Failure(kind="unusable", message=error.what, mend=error.mend, cause=error)
             self._early.append(Outcome(id=task.id, failure=failure))
-            return True
+            return
         self._hand_over(task, order)
-        return True
 
     def poll(self, timeout: float) -> list[Outcome]:
         """Wait for children, at most until one is overdue."""
         early, self._early = self._early, []
         pool = self._pool
         if early or not pool.busy:
-            if not early:
-                time.sleep(timeout)
             return early
         soonest = min(worker.deadline for worker in pool.busy.values()) - time.monotonic()
         ready = wait([worker.pipe for worker in pool.busy.values()], max(0.0, min(timeout, soonest)))

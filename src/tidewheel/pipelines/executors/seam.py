@@ -18,6 +18,11 @@ class Given(Protocol):
     """An input that is stored already: the output of another step, a parameter, a pinned dataset."""
 
     @property
+    def content(self) -> str:
+        """Digest of the value's content."""
+        ...
+
+    @property
     def stored(self) -> Stored:
         """How the value is kept, for a process that reads it from the blob store."""
         ...
@@ -73,8 +78,10 @@ class Outcome:
 class Executor(Protocol):
     """Executes tasks and keeps what they return in the blob store."""
 
-    def submit(self, task: Task) -> bool:
-        """Take a task; False when every place is taken, so that it has to be offered again."""
+    places: int  # how many tasks it takes at once; it is never given more
+
+    def submit(self, task: Task) -> None:
+        """Take a task."""
         ...
 
     def poll(self, timeout: float) -> list[Outcome]:
