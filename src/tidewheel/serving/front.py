@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ CLOSE = (b"connection", b"close")
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Coroutine[Any, Any, None]]
 
 
 class Draining:
@@ -60,8 +60,10 @@ def application(engine: Engine, draining: Draining | None = None) -> Application
         body = b""
         if method == "POST":
             message = await receive()
+            if message["type"] == "http.disconnect":
+                return
             body = message.get("body", b"")
-            if message.get("more_body", False) or message["type"] == "http.disconnect":
+            if message.get("more_body", False):
                 try:
                     body = await asyncio.wait_for(_rest(body, scope, receive, limit), BODY_SECONDS)
                 except _Gone:
