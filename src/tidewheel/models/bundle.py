@@ -16,7 +16,7 @@ from tidewheel.models.baseline import baseline_of
 from tidewheel.models.encode import encode_model, format_named
 from tidewheel.models.estimator import class_path
 from tidewheel.models.golden import golden_samples, verify_golden
-from tidewheel.models.manifest import FormatEntry, Lock, Manifest, decode_manifest, encode_manifest
+from tidewheel.models.manifest import FormatEntry, Lock, Manifest, decode_manifest, encode_manifest, plain_facets
 from tidewheel.models.model import Model
 from tidewheel.models.scorer import Scorer, Scores
 from tidewheel.models.signature import select, widen
@@ -104,7 +104,7 @@ def save_bundle(
         code_digest=code_digest,
         baseline=baseline_of(kept.signature, frame, scores),
         golden=golden_samples(kept, frame),
-        facets=dict(facets or {}),
+        facets=plain_facets(facets or {}),
     )
     data = encode_manifest(manifest)
     store.blobs.put(encoded.data)
@@ -139,9 +139,9 @@ def _score_all(model: Model, frame: pl.DataFrame) -> Scores:
 def _lock(environment: Mapping[str, Any] | None) -> Lock:
     if environment is None:
         here = capture_environment()
-        return Lock(python=here.python, platform=here.platform, packages=dict(here.packages))
+        return Lock(python=here.python, platform=here.platform, packages=dict(sorted(here.packages.items())))
     return Lock(
         python=str(environment.get("python", "")),
         platform=str(environment.get("platform", "")),
-        packages={str(name): str(version) for name, version in dict(environment.get("packages", {})).items()},
+        packages={str(name): str(version) for name, version in sorted(dict(environment.get("packages", {})).items())},
     )

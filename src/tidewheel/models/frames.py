@@ -115,7 +115,8 @@ def _to_pandas(frame: pl.DataFrame, adapter: Adapter) -> Any:
 
     result = frame.to_pandas()
     for name, levels in adapter.categories.items():
-        result[name] = pd.Categorical(result[name], categories=levels)
+        known = result[name].where(result[name].isin(levels), None)  # a level that was never seen is no level
+        result[name] = pd.Categorical(known, categories=levels)
     return result
 
 

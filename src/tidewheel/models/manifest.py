@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -51,17 +52,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     facets: dict[str, Any] = {}  # the caller's own facts
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the manifest as JSON: the same manifest gives the same bytes.
-
-    Raises InvalidInput for facets that JSON cannot hold.
-    """
+def plain_facets(facets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facets as JSON gives them back, keys in order; raises InvalidInput for what JSON cannot hold."""
     try:
-        return msgspec.json.encode(manifest, order="deterministic")
+        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(facets, order="deterministic"))
     except (TypeError, msgspec.MsgspecError) as error:
         raise InvalidInput(
             f"The facets cannot be written as JSON: {error}.", "Give numbers, text, lists and dictionaries."
         ) from error
+    return found
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the manifest as JSON, columns in their order: the same manifest gives the same bytes."""
+    return msgspec.json.encode(manifest)
 
 
 def decode_manifest(data: bytes) -> Manifest:

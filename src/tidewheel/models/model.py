@@ -128,7 +128,10 @@ class Model:
     def _probabilities(self, frame: pl.DataFrame) -> Matrix:
         if not frame.height:
             return np.empty((0, len(self.signature.classes or ())))
-        return np.asarray(self.estimator.predict_proba(present(frame, self.adapter)))
+        answer = np.asarray(self.estimator.predict_proba(present(frame, self.adapter)))
+        if len(self.signature.classes or ()) == 1:
+            return answer[:, :1]  # boosting fitted on one class answers with a second, empty column
+        return answer
 
 
 def _fields(estimator: Any, example: Any) -> list[Field]:

@@ -34,17 +34,19 @@ class Layout:
     ints: Number  # type of integer and boolean columns without missing values
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxFormat:
     """ONNX without ZipMap: one numeric matrix where the pipeline allows it, otherwise one input per column."""
 
-    name = "onnx"
+    name: str = "onnx"  # as manifests call it
+    max_nodes: int = MAX_NODES  # tree nodes above which a model is not converted
 
     def candidates(self, model: Model) -> Iterator[bytes]:
         """Yield float32 first, float64 after it for models whose sums need more digits.
 
         Raises UnsupportedFormat when skl2onnx knows no converter, a field is a datetime, or the trees are too many.
         """
-        trees = _check_convertible(model)
+        trees = self._check(model)
         failure: Exception | None = None
         # skl2onnx never ends on an infinite threshold of a forest in float64; forests take float32 anyway.
         for layout in _layouts(model, doubles=not trees.forest):
@@ -59,6 +61,20 @@ class OnnxFormat:
         """Open a session; raises UnsupportedFormat for an operator that the installed ONNX Runtime does not have."""
         del adapter  # the graph takes arrays, whatever the estimator was fitted on
         return OnnxScorer(data, signature)
+
+    def _check(self, model: Model) -> TreeCount:
+        times = [field.name for field in model.signature.fields if field.kind == "datetime"]
+        if times:
+            raise UnsupportedFormat(
+                f"ONNX has no datetime input: {', '.join(times)}.", "Turn datetimes into numbers before the model."
+            )
+        trees = count_trees(model.estimator)
+        if trees.forest + trees.boosting > self.max_nodes:
+            raise UnsupportedFormat(
+                f"The trees have {trees.forest + trees.boosting:,} nodes, conversion is limited to {self.max_nodes:,}.",
+                "Bound the trees with max_depth or min_samples_leaf, or use histogram gradient boosting.",
+            )
+        return trees
 
 
 class OnnxScorer:
@@ -123,21 +139,6 @@ class OnnxScorer:
         classes = self.signature.classes
         empty = np.empty((0, len(classes))) if classes and self.signature.probabilities else None
         return Scores(np.asarray(classes or [0.0])[:0], empty)
-
-
-def _check_convertible(model: Model) -> TreeCount:
-    times = [field.name for field in model.signature.fields if field.kind == "datetime"]
-    if times:
-        raise UnsupportedFormat(
-            f"ONNX has no datetime input: {', '.join(times)}.", "Turn datetimes into numbers before the model."
-        )
-    trees = count_trees(model.estimator)
-    if trees.forest + trees.boosting > MAX_NODES:
-        raise UnsupportedFormat(
-            f"The trees have {trees.forest + trees.boosting:,} nodes, conversion is limited to {MAX_NODES:,}.",
-            "Bound the trees with max_depth or min_samples_leaf, or use histogram gradient boosting.",
-        )
-    return trees
 
 
 def _layouts(model: Model, *, doubles: bool) -> list[Layout]:

@@ -154,20 +154,14 @@ def _tell(
 
 def _model_version(name: str, version: Version) -> ModelVersion:
     facets = version.facets
-    metrics = {key: value for key, value in facets["metrics"].items() if value is not None}
+    texts = {key: str(facets.get(key, "")) for key in _OWN if key not in ("metrics", "code_digest")}
     return ModelVersion(
         name=name,
         seq=version.seq,
         version_id=version.id,
         bundle_digest=version.digest,
-        metrics=metrics,
-        run_id=facets["run_id"],
-        dataset_version_id=facets["dataset_version_id"],
-        format=facets["format"],
-        format_reason=facets["format_reason"],
-        estimator=facets["estimator"],
-        task=facets["task"],
+        metrics={key: value for key, value in facets.get("metrics", {}).items() if value is not None},
         at=version.at,
-        by=facets["by"],
         facets={key: value for key, value in facets.items() if key not in _OWN},
+        **texts,
     )
