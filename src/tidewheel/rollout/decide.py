@@ -26,7 +26,7 @@ Action = Literal["step", "promote", "roll_back", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
+class RunningTest:
     """One running test."""
 
     name: str  # what is tested: errors, slower, goal worse; or errors not higher, goal not worse
@@ -43,7 +43,7 @@ class Verdict:
     reason: str  # in words
 
 
-def tests_of(evidence: Evidence, config: Canary, subject: Subject) -> list[Test]:
+def running_tests(evidence: Evidence, config: Canary, subject: Subject) -> list[RunningTest]:
     """Return the running tests, guards first."""
     guards = [("errors", evidence.errors.log_e)]
     proofs = [("errors not higher", evidence.error_proof.log_e)]
@@ -54,14 +54,17 @@ def tests_of(evidence: Evidence, config: Canary, subject: Subject) -> list[Test]
         proofs.append(("goal not worse", evidence.goal.log_proof))
     limit = -math.log(config.alpha)
     return [
-        *(Test(name=name, guard=True, log_e=log_e, limit=limit + math.log(len(guards))) for name, log_e in guards),
-        *(Test(name=name, guard=False, log_e=log_e, limit=limit) for name, log_e in proofs),
+        *(
+            RunningTest(name=name, guard=True, log_e=log_e, limit=limit + math.log(len(guards)))
+            for name, log_e in guards
+        ),
+        *(RunningTest(name=name, guard=False, log_e=log_e, limit=limit) for name, log_e in proofs),
     ]
 
 
 def decide(evidence: Evidence, config: Canary, subject: Subject, *, step: int, seconds: float) -> Verdict:
     """Return what the evidence decides at `step`, so many seconds after the begin."""
-    tests = tests_of(evidence, config, subject)
+    tests = running_tests(evidence, config, subject)
     guards = [test for test in tests if test.guard]
     combined = mixed(np.array([test.log_e for test in guards]))
     if combined >= -math.log(config.alpha):
@@ -104,7 +107,7 @@ def numbers_of(evidence: Evidence, config: Canary, subject: Subject, *, step: in
         "alpha": config.alpha,
         "tests": {
             test.name: {"log_e": round(test.log_e, 3), "limit": round(test.limit, 3)}
-            for test in tests_of(evidence, config, subject)
+            for test in running_tests(evidence, config, subject)
         },
     }
     if evidence.slow_us is not None:
@@ -132,7 +135,7 @@ def _overdue(evidence: Evidence, config: Canary, seconds: float) -> str:
     return f"the deadline of {config.deadline:g} seconds has passed" if seconds >= config.deadline else ""
 
 
-def _harm_words(worst: Test, evidence: Evidence, subject: Subject) -> str:
+def _harm_words(worst: RunningTest, evidence: Evidence, subject: Subject) -> str:
     if worst.name == "errors":
         total = evidence.errors.total
         return (
@@ -168,7 +171,7 @@ def _goal_words(evidence: Evidence, subject: Subject) -> str:
     )
 
 
-def _waiting_words(evidence: Evidence, config: Canary, tests: list[Test]) -> str:
+def _waiting_words(evidence: Evidence, config: Canary, tests: list[RunningTest]) -> str:
     missing = [f"{test.name} at {test.log_e:.1f} of {test.limit:.1f}" for test in tests if not test.guard]
     if evidence.step_scored < config.min_requests:
         missing.insert(0, f"{evidence.step_scored} of {config.min_requests} requests at this step")

@@ -29,7 +29,7 @@ def record(tx: Connection, decision: Decision, *, entity_id: str, by: str) -> No
         "candidate": decision.candidate,
         "champion": decision.champion,
         "share": decision.share,
-        "text": words_of(decision),
+        "text": decision.text,
         "reason": decision.reason,
         "numbers": dict(decision.numbers),
     }
@@ -43,17 +43,3 @@ def record(tx: Connection, decision: Decision, *, entity_id: str, by: str) -> No
         by=by,
         governs=True,
     )
-
-
-def words_of(decision: Decision) -> str:
-    """Return a decision as one line."""
-    name = f"{decision.model}:{decision.candidate}"
-    if decision.action == "start":
-        return f"{name} starts as canary at {decision.share:.0%}"
-    if decision.action == "step":
-        return f"{name} goes on to {decision.share:.0%}: {decision.reason}"
-    if decision.action == "promote":
-        return f"{name} is promoted: {decision.reason}"
-    if decision.action == "roll_back":
-        return f"{name} is rolled back: {decision.reason}"
-    return f"{name} is undecided: {decision.reason}"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from tidewheel.errors import Conflict
-from tidewheel.rollout.decide import Test
+from tidewheel.rollout.decide import RunningTest
 from tidewheel.rollout.rollouts import Canary
 
 State = Literal["running", "promoted", "rolled_back", "inconclusive"]
@@ -48,6 +48,17 @@ class Decision:
     numbers: Mapping[str, Any]  # the evidence
     at: datetime  # when
 
+    @property
+    def text(self) -> str:
+        """The decision as one line."""
+        name = f"{self.model}:{self.candidate}"
+        if self.action == "start":
+            return f"{name} starts as canary at {self.share:.0%}"
+        if self.action == "step":
+            return f"{name} goes on to {self.share:.0%}: {self.reason}"
+        ends = {"promote": "promoted", "roll_back": "rolled back", "inconclusive": "undecided"}
+        return f"{name} is {ends[self.action]}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
@@ -66,7 +77,7 @@ class Rollout:
     config: Canary  # how it goes
     requests: int  # requests that the split led to either arm
     scored: int  # of them scored by the candidate
-    tests: tuple[Test, ...]  # running tests, guards first
+    tests: tuple[RunningTest, ...]  # running tests, guards first
     numbers: Mapping[str, Any]  # the evidence as decisions record it
 
     @property

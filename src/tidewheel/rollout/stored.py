@@ -14,7 +14,7 @@ from tidewheel.errors import NotFound
 from tidewheel.lineage.read import find_entity
 from tidewheel.lineage.store import Store
 from tidewheel.rollout import tables
-from tidewheel.rollout.decide import numbers_of, tests_of
+from tidewheel.rollout.decide import numbers_of, running_tests
 from tidewheel.rollout.evidence import Evidence
 from tidewheel.rollout.goal import Subject
 from tidewheel.rollout.records import Cursors, Rollout, State, check_transition
@@ -140,6 +140,6 @@ def _rollout(row: Row[Any]) -> Rollout:
         config=held.config,
         requests=held.evidence.requests,
         scored=held.evidence.scored,
-        tests=tuple(tests_of(held.evidence, held.config, held.subject)),
+        tests=tuple(running_tests(held.evidence, held.config, held.subject)),
         numbers=numbers_of(held.evidence, held.config, held.subject, step=held.step),
     )
