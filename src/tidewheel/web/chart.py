@@ -67,7 +67,7 @@ def scale_of(chart: Chart, height: int = LOW) -> Scale:
     values += [chart.limit] if chart.limit is not None else []
     values += [0.0] if chart.zero else []
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    room = (high - low) or abs(high) or 1.0
+    room = (high - low) or abs(high) or (0.05 if chart.unit == "percent" else 1.0)
     low, high = (low if chart.zero else low - 0.12 * room), high + 0.12 * room
     step = _round_step((high - low) / GRID_LINES)
     first = math.ceil(low / step)
