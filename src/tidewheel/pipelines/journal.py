@@ -55,6 +55,7 @@ class Journal:
         self._fencing = run.fencing
         self._owner = owner_name()
         self._boundary = on_boundary
+        self._codes: set[str] = set()  # code digests whose parts are kept
 
     def reach(self, boundary: str) -> None:
         """Say that the run has come to a boundary between two writes."""
@@ -141,8 +142,9 @@ class Journal:
             claim_execution(tx, call.execution_id, owner=self._owner, state=state, facets=facets)
             return
         call.execution_id = new_id()
-        if key:
+        if key and key.code.digest not in self._codes:
             cache.remember_code(tx, key.code)
+            self._codes.add(key.code.digest)
         start_execution(
             tx,
             kind="step",

@@ -24,7 +24,7 @@ class RunState(StrEnum):
 class StepState(StrEnum):
     """Where one call of a step stands."""
 
-    READY = "READY"  # its inputs are there
+    READY = "READY"  # called; it begins once its inputs and a place are there
     CLAIMED = "CLAIMED"  # an executor took it
     RUNNING = "RUNNING"  # its function is being executed
     COMMITTED = "COMMITTED"  # its outputs are recorded, for good
@@ -52,7 +52,9 @@ RUN_MOVES: Mapping[RunState, frozenset[RunState]] = MappingProxyType(
 
 STEP_MOVES: Mapping[StepState, frozenset[StepState]] = MappingProxyType(
     {
-        StepState.READY: frozenset({StepState.CLAIMED, StepState.RUNNING, StepState.CACHED, StepState.CANCELLED}),
+        StepState.READY: frozenset(
+            {StepState.CLAIMED, StepState.RUNNING, StepState.CACHED, StepState.SKIPPED, StepState.CANCELLED}
+        ),
         StepState.CLAIMED: frozenset({StepState.RUNNING, StepState.LOST, StepState.CANCELLED}),
         StepState.RUNNING: frozenset(
             {StepState.COMMITTED, StepState.FAILED, StepState.RETRY_AT, StepState.LOST, StepState.CANCELLED}
