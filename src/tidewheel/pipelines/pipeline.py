@@ -18,6 +18,8 @@ R = TypeVar("R")
 class Pipeline(Generic[P, R]):
     """A function marked `@pipeline`. Called outside a run it is just the function, and so are the steps it calls."""
 
+    __name__: str  # as the function's
+
     def __init__(self, function: Callable[P, R]) -> None:
         functools.update_wrapper(self, function)
         self.__wrapped__ = function

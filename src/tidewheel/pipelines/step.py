@@ -40,6 +40,8 @@ class StepOptions:
 class Step(Generic[P, R]):
     """A function marked `@step`. Called outside a run it is just the function."""
 
+    __name__: str  # as the function's
+
     def __init__(self, function: Callable[P, R], options: StepOptions) -> None:
         functools.update_wrapper(self, function)
         self.__wrapped__ = function
