@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tidewheel.evaluation.compare import compare
 from tidewheel.evaluation.evidence import GateContext
 from tidewheel.evaluation.gates import beats_champion, judge, threshold
 from tidewheel.evaluation.verdict import Gate
@@ -172,6 +174,24 @@ def test_a_difference_that_may_be_chance_is_not_enough_data_and_a_margin_lets_it
     )
     assert _verdicts(swapped, beats_champion("rmse", margin=2.0)) == ["fail"]
     assert _verdicts(swapped, beats_champion("rmse", margin=2.0, demand="not_worse")) == ["pass"]
+    assert _verdicts(swapped, beats_champion("rmse", confidence=0.999, demand="not_worse")) == ["pass"]
+    assert _verdicts(swapped, beats_champion("rmse", confidence=0.5, demand="not_worse")) == ["fail"]
+
+
+@pytest.mark.parametrize("confidence", [0.6, 0.8, 0.95])
+def test_confidence_is_one_sided(confidence: float) -> None:
+    random = np.random.default_rng(8)
+    truth = random.normal(0, 1, 100)
+    answers = [truth + random.normal(0, spread, 100) for spread in (0.5, 1.0)]
+    context = numbers(truth, *(stored_answers("regression", one) for one in answers))
+    figures = judge([beats_champion("mae", confidence=confidence)], context).results[0].numbers
+    two_sided = compare(
+        truth, Scores(answers[0]), Scores(answers[1]), task="regression", metric="mae", level=2 * confidence - 1
+    )
+    assert (figures["low"], figures["high"]) == (two_sided.low, two_sided.high)
+    gaps = np.abs(answers[1] - truth) - np.abs(answers[0] - truth)
+    bound = gaps.mean() - stats.t.ppf(confidence, 99) * gaps.std(ddof=1) / 10
+    assert figures["low"] == pytest.approx(bound, abs=0.015)
 
 
 def test_the_same_model_again_is_refused_or_not_worse() -> None:
@@ -196,6 +216,19 @@ def test_a_candidate_that_is_worse_on_a_slice_is_refused() -> None:
     assert "worse on part=1" in result.reason
     assert "part=0" not in result.reason
     assert result.numbers["slices"]["part=1"]["high"] < 0
+
+
+def test_a_slice_on_which_it_may_be_worse_by_chance_stops_nobody() -> None:
+    random = np.random.default_rng(9)
+    truth = random.normal(0, 1, 400)
+    part = np.arange(400) % 2
+    candidate = truth + random.normal(0, 1, 400) * np.where(part == 1, 1.02, 0.1)
+    champion = truth + random.normal(0, 1, 400) * np.where(part == 1, 1.0, 2.0)
+    context = numbers(truth, stored_answers("regression", candidate), stored_answers("regression", champion))
+    result = judge([beats_champion("rmse", slices=["part"])], context).results[0]
+    figures = result.numbers["slices"]["part=1"]
+    assert figures["low"] < figures["difference"] < 0 < figures["high"]
+    assert result.verdict == "pass"
 
 
 def test_rows_whose_label_has_not_arrived_are_left_out() -> None:

@@ -126,6 +126,18 @@ def test_latency_is_the_99th_percentile_of_single_calls(
     assert "5 ms are allowed" in result.reason
 
 
+def test_latency_warms_up_with_fifty_calls_and_stops_when_one_round_is_fast_enough() -> None:
+    clock, seen = Stopwatch(), [0]
+
+    def milliseconds(call: int) -> float:
+        seen[0] = call + 1
+        return 100.0 if call < 50 else 1.0
+
+    context = replace(numbers([0.0, 1.0], _slow(clock, milliseconds)), timer=clock)
+    assert _verdicts(context, latency(p99_ms=5)) == ["pass"]
+    assert seen == [450]
+
+
 def test_latency_of_a_real_model_is_measured_on_real_rows() -> None:
     random = np.random.default_rng(0)
     x = pl.DataFrame({"x": random.random(50), "z": random.random(50)})
