@@ -177,19 +177,18 @@ def test_traffic_equals_a_stack_of_champions(bikes: Store, plan: list[Any]) -> N
     stack: list[int] = []
     challenger: int | None = None
     for step in plan:
-        if step == "back":
-            left = stack if challenger else stack[:-1]
-            if not left:
-                with pytest.raises(Conflict):
-                    rollback_traffic(bikes, "bikes", by="x", reason="y")
-                continue
+        left = stack if challenger else stack[:-1]
+        if step == "back" and not left:
+            with pytest.raises(Conflict):
+                rollback_traffic(bikes, "bikes", by="x", reason="y")
+        elif step == "back":
             stack, challenger = left, None
             assert rollback_traffic(bikes, "bikes", by="x", reason="y").champion == stack[-1]
         elif step[0] != step[1]:
             champion, challenger = step
             move(bikes, champion, challenger, 0.1 if challenger else 0.0)
-            if challenger is None and stack[-1:] != [champion]:
-                stack.append(champion)
+            settled = challenger is None and stack[-1:] != [champion]
+            stack = [*stack, champion] if settled else stack
     rows = traffic_history(bikes, "bikes")
     assert [row.seq for row in rows] == list(range(len(rows), 0, -1))
     assert not rows or rows[0].challenger == challenger
