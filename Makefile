@@ -48,7 +48,7 @@ types: $(READY)
 	@$(BIN)/mypy
 
 imports: $(READY)
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 style: $(READY)
 	@$(BIN)/python scripts/check_style.py

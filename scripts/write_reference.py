@@ -26,7 +26,7 @@ Written from the source by `make docs`. Commands that a program would read take 
 
 def reference() -> str:
     """Return the whole page as Markdown."""
-    parts = [HEAD, *_commands(), *_settings(), *_errors(), *_public_names()]
+    parts = [HEAD, *_commands(), *_settings(), *_errors(), *_public_names(), *_status()]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
@@ -153,6 +153,23 @@ def _signature(public: Any) -> str:
     except (TypeError, ValueError):
         return ""
     return ANNOTATION.sub(r"\1\2", text)
+
+
+def _status() -> Iterator[str]:
+    from tidewheel.web import records
+
+    yield "## The page as JSON"
+    yield (
+        "`GET /api/status` of `tidewheel web` gives what the page shows; `?model=NAME` chooses the model that is "
+        "shown in full. Times are ISO 8601 in UTC. The document is a `Status`:"
+    )
+    found = [item for item in vars(records).values() if dataclasses.is_dataclass(item) and isinstance(item, type)]
+    for record in sorted(found, key=lambda item: {"Status": 0, "LoopState": 1}.get(item.__name__, 2)):
+        yield f"### `{record.__name__}`"
+        yield _first_sentence(record)
+        types = {field.name: ANNOTATION.sub(r"\1\2", str(field.type)) for field in dataclasses.fields(record)}
+        rows = [(name, f"`{types[name.strip('`')]}`", meaning) for name, _, meaning in _fields(record)]
+        yield _table(("field", "type", "meaning"), rows)
 
 
 def _first_sentence(public: object) -> str:

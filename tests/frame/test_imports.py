@@ -11,7 +11,22 @@ import pytest
 
 import tidewheel
 
-HEAVY = ("numpy", "polars", "sklearn", "sqlalchemy", "onnxruntime", "starlette", "fsspec", "scipy", "pandas", "pyarrow")
+HEAVY = (
+    "numpy",
+    "polars",
+    "sklearn",
+    "sqlalchemy",
+    "onnxruntime",
+    "starlette",
+    "fsspec",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "uvicorn",
+    "jinja2",
+    "s3fs",
+    "boto3",
+)
 HELP = """
 import sys
 from tidewheel.cli.main import run

@@ -175,6 +175,6 @@ class Status:
     """The state of everything at one moment."""
 
     at: datetime  # when it was read
-    home: str  # name of the folder that holds the project
+    home: str  # last two folders of the path of the home
     loops: tuple[LoopLine, ...]  # every loop and model, by name
     shown: LoopState | None  # the one that was asked for; None when there is none

@@ -25,4 +25,5 @@ def create_app(store: Store, loops: Sequence[Loop] = ()) -> Starlette:
 
 def serve_web(store: Store, loops: Sequence[Loop] = (), *, host: str = "127.0.0.1", port: int = 8601) -> None:
     """Serve the page until SIGTERM or Ctrl-C; requests in flight are answered first."""
-    uvicorn.run(create_app(store, loops), host=host, port=port, log_level="warning", access_log=False)
+    app = create_app(store, loops)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
