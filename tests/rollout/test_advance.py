@@ -361,6 +361,8 @@ def test_what_cannot_begin_says_why(any_trial: Any) -> None:
     begun(any_trial)
     with pytest.raises(Conflict, match="on trial already"):
         begun(any_trial, candidate=3)
+    assert begun(any_trial).rollout_id == list_rollouts(store, MODEL)[0].id  # once more is no second rollout
+    assert events(store) == ["rollout.started"]
     assert len(list_rollouts(store, MODEL)) == 1
     with pytest.raises(NotFound, match="apples"):
         advance(store, "apple")

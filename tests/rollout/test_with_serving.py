@@ -51,7 +51,8 @@ class Caller:
         frame, truth = drawn(self.random, requests)
         outcomes = []
         for row, label in zip(frame.iter_rows(named=True), truth.tolist(), strict=True):
-            answer = self.engine.handle("POST", f"/predict/{MODEL}", (), msgspec.json.encode({"rows": [row]}))
+            asked = msgspec.json.encode({"rows": [row], "id": f"q{len(self.arms)}"})  # the id leads to the arm
+            answer = self.engine.handle("POST", f"/predict/{MODEL}", (), asked)
             body = msgspec.json.decode(answer.body)
             self.failed += answer.status != 200
             self.arms.append(body["arm"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidewheel.errors import NotFound
+from tidewheel.errors import CorruptBlob, MissingBlob, NotFound
 from tidewheel.lineage.read import current_alias, find_entity, get_version, resolve
 from tidewheel.lineage.store import Store
 from tidewheel.models.bundle import load_bundle
@@ -49,7 +49,7 @@ def find_champion(store: Store, model: str) -> Watched | None:
 
 
 def field_names(store: Store, model: str, champion: Watched) -> Callable[[int], Sequence[str]]:
-    """Return a look-up from version number to the names of its features; a version that is gone has the champion's."""
+    """Return a look-up from version number to the names of its features; one that is gone has the champion's."""
     known: dict[int, Sequence[str]] = {champion.seq: champion.signature.names}
 
     def names(seq: int) -> Sequence[str]:
@@ -65,5 +65,5 @@ def _names_of(store: Store, model: str, seq: int, champion: Watched) -> Sequence
         with store.database.reading() as tx:
             version = resolve(tx, "model", f"{model}:{seq}")
         return load_bundle(store, version.digest).manifest.signature.names
-    except NotFound:
-        return champion.signature.names
+    except (NotFound, MissingBlob, CorruptBlob):
+        return champion.signature.names  # another arm's damage is no reason to stop watching the champion

@@ -140,8 +140,10 @@ def _features(records: Sequence[Prediction], names: FieldNames) -> dict[str, Seq
     """Turn rows into columns by name; versions may order their features differently."""
     columns: dict[str, list[Any]] = {}
     for version in dict.fromkeys(record.version for record in records):
-        rows = [row for record in records if record.version == version for row in record.features]
-        for name, values in zip(names(version), zip(*rows, strict=True), strict=True):
+        fields = names(version)
+        own = (record for record in records if record.version == version)
+        rows = [row for record in own for row in record.features if len(row) == len(fields)]
+        for name, values in zip(fields, zip(*rows, strict=True), strict=False):
             columns.setdefault(name, []).extend(values)
     return dict(columns)
 

@@ -43,12 +43,17 @@ def begin(
     """Give a registered version its first share of the traffic and start gathering evidence.
 
     `candidate` is the number of the version; `fault` is a share of its requests that fail on purpose (a game day).
-    Traffic, alias `challenger`, rollout and event are written in one transaction.
+    Traffic, alias `challenger`, rollout and event are written in one transaction. A candidate that is on trial already
+    stays on trial: the decision that began it is returned, so that a conductor that died may begin it again.
     Raises NotFound for an unknown model or version, or when nothing is deployed that the candidate could be compared
-    with; Conflict when a rollout is running already, or the candidate is the champion.
+    with; Conflict when another candidate is on trial, or the candidate is the champion.
     """
     version = get_model(store, f"{model}:{candidate}")
     traffic = current_traffic(store, model)
+    with store.database.reading() as tx:
+        running = running_rollout(tx, model)
+    if running is not None and running.subject.candidate == candidate and traffic.seq == running.traffic:
+        return _started(running, share=traffic.share)
     _check(model, candidate, traffic)
     champion = get_model(store, f"{model}:{traffic.champion}")
     subject = goal_subject(
@@ -109,20 +114,24 @@ def _start(tx: Connection, held: Held, traffic: Traffic, version_id: str, *, fau
     start_execution(tx, kind="rollout", job=held.model, at=now, parameters=parameters, execution_id=held.id)
     link(tx, held.id, "used", version_id, role="candidate")
     insert_rollout(tx, held)
-    decision = Decision(
+    decision = _started(held, share=moved.share)
+    record(tx, decision, entity_id=entity.id, by=held.by)
+    return decision
+
+
+def _started(held: Held, *, share: float) -> Decision:
+    return Decision(
         rollout_id=held.id,
         model=held.model,
         action="start",
         state="running",
         champion=held.subject.champion,
-        candidate=candidate,
-        share=moved.share,
+        candidate=held.subject.candidate,
+        share=share,
         reason=held.reason,
-        numbers=numbers_of(held.evidence, held.config, held.subject, step=0),
-        at=now,
+        numbers=numbers_of(held.evidence, held.config, held.subject, step=held.step),
+        at=held.started,
     )
-    record(tx, decision, entity_id=entity.id, by=held.by)
-    return decision
 
 
 def _check(model: str, candidate: int, traffic: Traffic) -> None:
