@@ -107,12 +107,12 @@ class Journal:
             body = {"step": call.step.identity, "attempt": call.attempt, "error": error}
             self._event(tx, f"step.{state.value.lower()}", body, at, call.execution_id)
 
-    def skip(self, call: Call, reason: str) -> None:
+    def skip(self, call: Call) -> None:
         """Record that a call never begins, because an input of it failed."""
         move_step(call.state, StepState.SKIPPED)
         with self._writing("step.skip") as (tx, at):
             self._enter(tx, call, None, StepState.SKIPPED, at)
-            self._end(tx, call, StepState.SKIPPED, at, error=reason)
+            self._end(tx, call, StepState.SKIPPED, at, error=call.reason)
 
     def finish(self, state: RunState, *, error: str | None = None, output: Stored | None = None) -> None:
         """Record how the run ended."""

@@ -62,7 +62,13 @@ def start_run(
         opening = _opening(store, pipeline, bound, dict(cause or {}), dict(pins or {}))
         journal, run = open_run(store, run_id, opening, on_boundary)
         wanted = Drive(
-            pipeline=pipeline, journal=journal, executor=executor, run=run, calls=(), live=bound, tell=on_event or silent
+            pipeline=pipeline,
+            journal=journal,
+            executor=executor,
+            run=run,
+            calls=(),
+            live=bound,
+            tell=on_event or silent,
         )
         load = drive(wanted, shelf_of(store))
         lock.unlink(missing_ok=True)
@@ -94,7 +100,13 @@ def resume_run(
     with run_lock(store.home, found.id) as lock:
         journal, run, calls = reopen_run(store, found.id, on_boundary)
         wanted = Drive(
-            pipeline=pipeline, journal=journal, executor=executor, run=run, calls=calls, live={}, tell=on_event or silent
+            pipeline=pipeline,
+            journal=journal,
+            executor=executor,
+            run=run,
+            calls=calls,
+            live={},
+            tell=on_event or silent,
         )
         load = drive(wanted, shelf_of(store))
         lock.unlink(missing_ok=True)

@@ -259,9 +259,10 @@ class Session:
         earlier = self._prior.skipped(call.step.identity, call.ordinal)
         if earlier is not None and not call.execution_id:
             call.execution_id, call.state = earlier.execution_id, earlier.state
-        self._journal.skip(call, f"its input from {failed.label} failed")
+        call.reason = f"its input from {failed.label} failed"
+        self._journal.skip(call)
         call.state = StepState.SKIPPED
-        self._say(call, StepState.SKIPPED, f"its input from {failed.label} failed")
+        self._say(call, StepState.SKIPPED, call.reason)
         if failed.error is not None:
             self._give_up(call, failed.error)
 
