@@ -85,6 +85,18 @@ def test_missing_column_is_named(regression: tuple[Model, OnnxScorer, bytes], ta
         regression[1].score(table.numbers.drop("count"))
 
 
+@pytest.mark.parametrize("odd", [["1.5"], [None], [{}]], ids=["text", "null", "object"])
+def test_mapping_with_an_odd_value_is_judged_by_its_column(
+    odd: list[Any], regression: tuple[Model, OnnxScorer, bytes], table: Table
+) -> None:
+    mapping = {column.name: column.head(1).to_list() for column in table.numbers} | {"f2": odd}
+    if odd == [None]:
+        assert np.isnan(regression[1].score(mapping).prediction).all()
+    else:
+        with pytest.raises(InvalidInput, match="'f2'"):
+            regression[1].score(mapping)
+
+
 @pytest.mark.parametrize(
     ("operator", "domain"), [("Teleport", "ai.onnx.ml"), ("Solve", "com.example")], ids=["operator", "domain"]
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
@@ -88,11 +88,22 @@ def test_missing_column_is_named_with_near_names() -> None:
         ("temperature", ["warm"], "'temperature' is float for this model, but holds String"),
         ("hour", ["3"], "'hour' is int"),
         ("holiday", ["yes"], "'holiday' is bool"),
+        ("sky", [3], "'sky' is string"),
+        ("hour", [[3]], "'hour' is int"),
+        ("temperature", [{"value": 3.0}], "'temperature' is float"),
     ],
 )
 def test_mistyped_column_is_refused_with_its_values(column: str, values: list[Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         select(SIGNATURE, GOOD.with_columns(pl.Series(column, values)))
+
+
+def test_a_datetime_is_not_read_from_text() -> None:
+    signature = Signature(task="regression", fields=[Field(name="when", kind="datetime")])
+    with pytest.raises(InvalidInput, match="'when' is datetime"):
+        select(signature, {"when": ["2026-01-01"]})
+    day = select(signature, pl.DataFrame({"when": [date(2026, 1, 1)]}))
+    assert day["when"].to_list() == [datetime(2026, 1, 1)]  # noqa: DTZ001 - a day has no time zone
 
 
 def test_integer_column_may_come_as_float_with_gaps() -> None:

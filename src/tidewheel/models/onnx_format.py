@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from tidewheel.models.frames import Adapter
 from tidewheel.models.model import Model
 from tidewheel.models.onnx_trees import TreeCount, count_trees, round_before_trees
 from tidewheel.models.scorer import Matrix, Rows, Scores
-from tidewheel.models.signature import Field, Signature, select, to_matrix
+from tidewheel.models.signature import Columns, Field, Signature, select, to_matrix
 
 MATRIX = "rows"  # the one input of a model whose columns are all numbers
 MAX_NODES = 1_000_000  # conversion takes 5 microseconds per tree node: 5 seconds and 40 MB here
@@ -98,6 +98,9 @@ class OnnxScorer:
         """
         if self._matrix_dtype is not None and isinstance(rows, np.ndarray) and rows.ndim == 2:
             return self._run({MATRIX: np.ascontiguousarray(rows, dtype=self._matrix_dtype)}, len(rows))
+        matrix = self._stacked(rows) if isinstance(rows, Mapping) else None
+        if matrix is not None:
+            return self._run({MATRIX: matrix}, len(matrix))
         return self._score_frame(select(self.signature, rows))
 
     def score_rows(self, rows: Sequence[Sequence[Any]]) -> Scores:
@@ -116,6 +119,19 @@ class OnnxScorer:
             if isinstance(error, InvalidInput):
                 raise
             raise InvalidInput(f"These rows do not fit the model: {error}.", _order(self.signature)) from error
+
+    def _stacked(self, columns: Columns) -> Matrix | None:
+        """Stack columns of numbers without a frame in between, which would cost 170 µs; None when that is not safe."""
+        names = self.signature.names
+        if self._matrix_dtype is None or not all(name in columns for name in names):
+            return None
+        wanted = [columns[name] for name in names]
+        if any(isinstance(value, str) for values in wanted for value in values[:1]):
+            return None
+        try:
+            return np.ascontiguousarray(np.array(wanted, dtype=self._matrix_dtype).T)
+        except (TypeError, ValueError):
+            return None  # the frame says what is wrong, with the column's name
 
     def _score_frame(self, frame: pl.DataFrame) -> Scores:
         if self._matrix_dtype is not None:

@@ -190,18 +190,25 @@ def _named(signature: Signature, frame: Any) -> pl.DataFrame:
 
 
 def _cast(column: pl.Series, field: Field) -> pl.Series:
-    wanted = _DTYPES[field.kind]
+    wanted, seen = _DTYPES[field.kind], column.dtype
     # Numbers are left as they are: an integer column that comes as float may hold NaN, and no bit is lost.
-    if column.dtype == wanted or (field.kind == "int" and column.dtype.is_float()):
+    if (
+        seen == wanted
+        or (field.kind == "int" and seen.is_float())
+        or (field.kind == "datetime" and seen == pl.Datetime)
+    ):
         return column
-    if field.kind == "datetime" and column.dtype == pl.Datetime:
-        return column
-    try:
-        if column.dtype == pl.String and field.kind in ("float", "int", "bool"):
-            raise InvalidInput(_mistyped(column, field), "Give numbers, not text.")
-        return column.cast(wanted)
-    except pl.exceptions.PolarsError as error:
-        raise InvalidInput(_mistyped(column, field), f"Give values of type {field.kind}.") from error
+    if seen != pl.Null and not _fits(seen, field.kind):
+        raise InvalidInput(_mistyped(column, field), f"Give values of type {field.kind}.")
+    return column.cast(wanted)
+
+
+def _fits(seen: pl.DataType, kind: Kind) -> bool:
+    if kind == "string":
+        return seen in (pl.String, pl.Categorical, pl.Enum)
+    if kind == "datetime":
+        return seen == pl.Date
+    return seen.is_numeric() or seen == pl.Boolean
 
 
 def _mistyped(column: pl.Series, field: Field) -> str:
