@@ -227,6 +227,21 @@ def test_infinite_values_are_profiled_and_kept_out_of_the_golden_samples(store: 
     bundle.verify()
 
 
+class Inverse:
+    """Has no answer to zero."""
+
+    def predict(self, rows: pl.DataFrame) -> np.ndarray[Any, Any]:
+        return (0.0 / rows["a"]).to_numpy()
+
+
+def test_answers_that_are_no_numbers_are_kept_out_of_the_golden_samples(store: Store) -> None:
+    x = pl.DataFrame({"a": [0.0, 1.0, 2.0, 0.0]})
+    bundle = saved(store, Model(Inverse(), example=x, task="regression"), x, trust=True)
+    assert bundle.manifest.golden.rows == [[1.0], [2.0]]
+    assert bundle.manifest.baseline.columns["prediction"].nans == 2
+    bundle.verify()
+
+
 def test_rows_of_pandas_are_taken(store: Store, table: Table) -> None:
     fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(table.numbers.to_pandas(), table.two)
     model = Model(fitted, example=table.numbers.to_pandas())

@@ -27,12 +27,20 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def golden_samples(model: Model, frame: pl.DataFrame) -> Golden:
-    """Choose up to 8 rows, evenly spread, that JSON can hold (no infinities), and score them with the original."""
+    """Choose up to 8 rows, evenly spread, and score them with the original.
+
+    Rows with infinite values or without a finite answer are left out: JSON cannot hold them.
+    """
     usable = frame.filter(pl.all_horizontal(_finite(column) for column in frame))
     rows = [[_plain(value) for value in row] for row in sample(usable, ROWS).iter_rows()]
     scores = model.score_rows(rows)
-    probabilities = None if scores.probabilities is None else scores.probabilities.tolist()
-    return Golden(rows=rows, prediction=scores.prediction.tolist(), probabilities=probabilities)
+    kept = [position for position in range(len(rows)) if _answered(scores, position)]
+    probabilities = None if scores.probabilities is None else scores.probabilities[kept].tolist()
+    return Golden(
+        rows=[rows[position] for position in kept],
+        prediction=scores.prediction[kept].tolist(),
+        probabilities=probabilities,
+    )
 
 
 def verify_golden(golden: Golden, scorer: Scorer, name: str) -> None:
@@ -55,6 +63,12 @@ def verify_golden(golden: Golden, scorer: Scorer, name: str) -> None:
 
 def _answers(prediction: list[Label], signature: Signature) -> np.ndarray[Any, Any]:
     return np.asarray(prediction, dtype=np.float64 if signature.task == "regression" else None)
+
+
+def _answered(scores: Scores, position: int) -> bool:
+    numbers = scores.prediction[position : position + 1]
+    finite = bool(np.isfinite(numbers).all()) if numbers.dtype.kind == "f" else True
+    return finite and (scores.probabilities is None or bool(np.isfinite(scores.probabilities[position]).all()))
 
 
 def _finite(column: pl.Series) -> pl.Expr:
