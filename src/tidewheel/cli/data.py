@@ -85,7 +85,8 @@ def profile(*, name: Name, home: HomeOption = "", json: JsonFlag = False) -> Non
     from tidewheel.data.render import profile_rows
 
     columns, rows = profile_rows(found)
-    table(columns, rows, empty="The dataset has no columns.")
+    rare = ("rows", "5%", "95%", "median", "most frequent")
+    table(columns, rows, empty="The dataset has no columns.", wide_only=rare)
 
 
 @group.command(epilog="Example: tidewheel data schema bikes")

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+WIDE = 120  # characters of a terminal that shows every column
+PIPE_WIDTH = 240  # characters of a line that goes to a file or a program
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON value for a program to read.")]
 HomeOption = Annotated[
     str, typer.Option("--home", help="Folder of the project's store; default: as tidewheel.toml says, else .tidewheel")
@@ -47,22 +50,31 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Print rows as a table; `empty` says what to do next when there are none."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str, wide_only: Sequence[str] = ()
+) -> None:
+    """Print rows as a table; `empty` says what to do next when there are none.
+
+    Columns of `wide_only` are left out on a terminal narrower than 120 characters; a pipe gets everything.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    kept = [index for index, name in enumerate(columns) if name not in wide_only or console.width >= WIDE]
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
+    for index in kept:
+        shown.add_column(columns[index], overflow="fold")
     count = 0
     for row in rows:
-        shown.add_row(*(Text(cell(item)) for item in row))
+        shown.add_row(*(Text(cell(row[index])) for index in kept))
         count += 1
     if count:
-        Console().print(shown)
+        console.print(shown)
     else:
         print(empty)
 
