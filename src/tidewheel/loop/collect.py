@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
-import polars as pl
 
 from tidewheel.data import datasets
-from tidewheel.errors import TidewheelError, ValidationFailed
-from tidewheel.lineage.read import find_entity
+from tidewheel.errors import ValidationFailed
 from tidewheel.lineage.store import Store
-from tidewheel.lineage.write import append_event
+from tidewheel.loop.cells import Sorted, sort_rows
+from tidewheel.loop.decisions import decide
 from tidewheel.loop.loop import Loop
-from tidewheel.loop.state import Held, save_state
+from tidewheel.loop.state import Claim
 from tidewheel.models.bundle import load_bundle
-from tidewheel.predictions.join import Joiner, Labelled, LabelledRow
+from tidewheel.predictions.join import Joiner, LabelledRow
+from tidewheel.predictions.segments import log_folder
 from tidewheel.registry.versions import get_model
 
 
 class Collector:
-    """Holds the labelled rows that were seen and wait to be kept; a new one finds the same rows from the cursor."""
+    """Holds the labelled rows that were seen and wait to be kept.
+
+    What waits is in memory alone and belongs to the cursor that is stored: whoever begins at that cursor finds the
+    same rows, so a crash loses nothing. When somebody else has moved the cursor, what waits here is theirs, kept
+    already, and is forgotten.
+    """
 
     def __init__(self, store: Store, loop: Loop) -> None:
         self._store, self._loop = store, loop
-        self._joiner = Joiner(store.home / "log" / loop.model)
+        self._joiner = Joiner(log_folder(store.home, loop.model))
         self._waiting: list[LabelledRow] = []
-        self._cursor: dict[str, int] | None = None  # where the waiting rows end
+        self._stored: dict[str, int] | None = None  # the stored cursor that the waiting rows begin at
+        self._reached: dict[str, int] = {}  # where they end
         self._fields: dict[int, Sequence[str]] = {}  # names of the features of a model version
 
     @property
@@ -35,54 +38,59 @@ class Collector:
         """Labelled rows seen and not kept yet."""
         return len(self._waiting)
 
-    def look(self, held: Held) -> None:
-        """Take in the labels that have arrived since the last look."""
-        if self._cursor is None:
-            self._waiting = []
-        found: Labelled = self._joiner.labelled(held.state.cursor if self._cursor is None else self._cursor)
-        self._waiting += found.rows
-        self._cursor = found.cursor
+    def follows(self, claim: Claim) -> bool:
+        """Say whether what waits begins where the stored cursor stands."""
+        return self._stored == claim.state.cursor
 
-    def keep(self, held: Held) -> Held:
+    def look(self, claim: Claim) -> None:
+        """Take in the labels that have arrived since the last look."""
+        if not self.follows(claim):
+            self._stored = self._reached = claim.state.cursor
+            self._waiting = []
+        found = self._joiner.labelled(self._reached)
+        self._waiting += found.rows
+        self._reached = found.cursor
+
+    def keep(self, claim: Claim) -> None:
         """Append the waiting rows to the dataset and move the cursor, in one transaction.
 
-        Rows that do not fit the dataset's schema are refused whole, with their findings kept, and
-        passed over: a loop must not stand still because of one bad label.
+        Rows that do not fit the dataset are left out, with a decision in the journal that says why: a loop must not
+        stand still because of a bad label. Where the loop does not collect, only the cursor moves.
         """
-        if not self._waiting or self._cursor is None:
-            return held
-        frame, rows = self._frame(), len(self._waiting)
-        state = msgspec.structs.replace(
-            held.state, cursor=self._cursor, labelled=held.state.labelled + rows, seen=held.state.labelled + rows
-        )
-        try:
-            with self._store.database.transaction() as tx:
-                datasets.append_in(tx, self._store, self._loop.data, frame, by=f"loop of {self._loop.model}")
-                kept = save_state(tx, self._loop.model, held, state, store=self._store)
-        except ValidationFailed as error:
-            kept = self._refused(held, state, frame, error)
+        if not self._waiting:
+            return
+        if not self._loop.collect:
+            with claim.moving(**self._moved(claim)):
+                pass
+        else:
+            self._append(claim, self._sorted())
+        self._stored = claim.state.cursor
         self._waiting = []
-        return kept
 
-    def _refused(self, held: Held, state: Any, frame: pl.DataFrame, error: TidewheelError) -> Held:
-        datasets.keep_refusal(self._store, self._loop.data, frame, by=f"loop of {self._loop.model}")
-        with self._store.database.transaction() as tx:
-            subject = find_entity(tx, "dataset", self._loop.data)
-            body = {
-                "model": self._loop.model,
-                "rows": frame.height,
-                "text": f"{frame.height} labelled rows refused: {error.what}",
-            }
-            append_event(tx, "collect.refused", body, at=self._store.clock.now(), subject_id=subject.id, by="loop")
-            return save_state(tx, self._loop.model, held, state, store=self._store)
+    def _append(self, claim: Claim, rows: Sorted) -> None:
+        data, by = self._loop.data, f"loop of {self._loop.model}"
+        if rows.refused.height:
+            datasets.keep_refusal(self._store, data, rows.refused, by=by)
+        try:
+            with claim.moving(**self._moved(claim)) as tx:
+                if rows.frame.height:
+                    # Not strict: what is served was judged, and other columns may be empty.
+                    datasets.append_in(tx, self._store, data, rows.frame, by=by, strict=False)
+                if rows.lost:
+                    text = f"{rows.lost} of {self.waiting} labelled rows refused: {'; '.join(rows.problems)}"
+                    decide(tx, self._store, claim.model, "collect.refused", text, numbers={"rows": rows.lost})
+        except ValidationFailed as error:
+            with claim.moving(**self._moved(claim)) as tx:
+                text = f"{self.waiting} labelled rows refused: {error.what}"
+                decide(tx, self._store, claim.model, "collect.refused", text, numbers={"rows": self.waiting})
 
-    def _frame(self) -> pl.DataFrame:
-        records = []
-        for row in self._waiting:
-            names = self._names(row.prediction.version)
-            values = row.prediction.features[row.row]
-            records.append(dict(zip(names, values, strict=True)) | {self._loop.label: row.label})
-        return pl.DataFrame(records, infer_schema_length=None)
+    def _moved(self, claim: Claim) -> dict[str, object]:
+        return {"cursor": self._reached, "labelled": claim.state.labelled + self.waiting}
+
+    def _sorted(self) -> Sorted:
+        versions = {row.prediction.version for row in self._waiting}
+        names = {version: self._names(version) for version in versions}
+        return sort_rows(self._waiting, names, datasets.schema_of(self._store, self._loop.data), self._loop.label)
 
     def _names(self, version: int) -> Sequence[str]:
         if version not in self._fields:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tidewheel.errors import TidewheelError
 from tidewheel.lineage.store import Store
@@ -15,19 +17,38 @@ logger = logging.getLogger("tidewheel.loop")
 MAX_PAUSE_SECONDS = 30.0
 
 
+@dataclass(slots=True)
+class Turn:
+    """When a loop is ticked next."""
+
+    ticker: Ticker  # of the loop
+    seconds: float  # between two ticks
+    failures: int = 0  # in a row
+    due: float = 0.0  # monotonic seconds
+
+    def take(self, now: Callable[[], float] = time.monotonic) -> None:
+        """Tick if it is time; after a failure the pause doubles, up to half a minute."""
+        if now() < self.due:
+            return
+        try:
+            self.ticker.tick()
+            self.failures = 0
+        except TidewheelError as error:
+            self.failures += 1
+            logger.warning("%s: %s", self.ticker.loop.model, error)
+        except Exception:  # what nobody foresaw in one loop must not stop the others
+            self.failures += 1
+            logger.exception("%s: the tick failed.", self.ticker.loop.model)
+        pause = self.seconds if not self.failures else min(max(self.seconds, 0.1) * 2**self.failures, MAX_PAUSE_SECONDS)
+        self.due = now() + pause
+
+
 def conduct(
     store: Store, loops: Sequence[Loop], *, stop: threading.Event, seconds: float = 1.0, executor: str = "inline"
 ) -> None:
-    """Tick each loop every `seconds` until `stop` is set; after a failure the pause doubles, up to half a minute."""
-    tickers = [Ticker(store, loop, executor) for loop in loops]
-    failures = 0
+    """Tick each loop every `seconds` until `stop` is set; a loop that fails waits longer, and alone."""
+    turns = [Turn(Ticker(store, loop, executor), seconds) for loop in loops]
     while not stop.is_set():
-        failed = False
-        for ticker in tickers:
-            try:
-                ticker.tick()
-            except TidewheelError as error:
-                failed = True
-                logger.warning("%s: %s", ticker.loop.model, error)
-        failures = failures + 1 if failed else 0
-        stop.wait(min(seconds * 2**failures, MAX_PAUSE_SECONDS) if failures else seconds)
+        for turn in turns:
+            turn.take()
+        stop.wait(max(min(turn.due for turn in turns) - time.monotonic(), 0.0) if turns else seconds)

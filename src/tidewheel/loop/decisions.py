@@ -22,23 +22,9 @@ def decide(
     *,
     numbers: Mapping[str, Any] | None = None,
     execution_id: str = "",
-    governs: bool = False,
 ) -> None:
     """Append a decision to the journal, about the model, in the caller's transaction."""
-    entity = ensure_entity(tx, "model", model, at=store.clock.now())
-    append_event(
-        tx,
-        kind,
-        {"model": model, "text": text, **dict(numbers or {})},
-        at=store.clock.now(),
-        subject_id=entity.id,
-        execution_id=execution_id,
-        by=BY,
-        governs=governs,
-    )
-
-
-def say(store: Store, model: str, kind: str, text: str, **numbers: Any) -> None:
-    """Append a decision in a transaction of its own."""
-    with store.database.transaction() as tx:
-        decide(tx, store, model, kind, text, numbers=numbers)
+    now = store.clock.now()
+    entity = ensure_entity(tx, "model", model, at=now)
+    body = {"model": model, "text": text, **dict(numbers or {})}
+    append_event(tx, kind, body, at=now, subject_id=entity.id, execution_id=execution_id, by=BY)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidewheel.errors import InvalidInput
 from tidewheel.evaluation.verdict import Gate
+from tidewheel.lineage.write import check_name
 from tidewheel.loop.triggers import OnAlert, Trigger
 from tidewheel.monitoring.policy import MonitorPolicy
 from tidewheel.pipelines.pipeline import Pipeline
@@ -39,6 +40,7 @@ class Loop:
     cooldown: timedelta = timedelta(0)  # least time between two retrainings
     cooldown_rows: int = 0  # least labelled rows between two retrainings
     budget: int | None = None  # most retrainings a day (UTC); None: no limit
+    give_up_after: int | None = 20  # retrainings in a row refused or failed, after which only people start one
     ladder: Sequence[int] = ()  # labelled rows after an alarm at which to retrain again
     collect: bool = True  # whether labelled predictions become rows of the dataset
     collect_rows: int = 100  # they are kept in parts of at least so many, or before a retraining
@@ -47,6 +49,8 @@ class Loop:
     game_day: float = 0.0  # share of requests that the first challenger is made to fail on, to rehearse a rollback
 
     def __post_init__(self) -> None:
+        check_name("model", self.model)
+        self._check_pipeline()
         if not 0 < self.holdout < 1:
             raise InvalidInput(f"holdout = {self.holdout} leaves nothing.", "Give a share between 0 and 1, like 0.25.")
         if not 0 < self.holdout_rows[0] <= self.holdout_rows[1]:
@@ -57,8 +61,29 @@ class Loop:
             raise InvalidInput(
                 f"ladder = {list(self.ladder)} does not rise.", "Give rising row counts, like (200, 400)."
             )
-        if self.budget is not None and self.budget < 1:
-            raise InvalidInput(f"budget = {self.budget} allows nothing.", "Give 1 or more a day, or None.")
+        for name in ("budget", "give_up_after", "train_rows", "collect_rows"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InvalidInput(f"{name} = {count} allows nothing.", "Give 1 or more, or leave it out.")
+        if self.cooldown < timedelta(0) or self.cooldown_rows < 0:
+            raise InvalidInput(
+                f"cooldown = {self.cooldown}, cooldown_rows = {self.cooldown_rows}.", "Give nothing below zero."
+            )
+
+    def _check_pipeline(self) -> None:
+        if not isinstance(self.pipeline, Pipeline):
+            raise InvalidInput(
+                f"The loop of {self.model} was given a {type(self.pipeline).__name__}, not a pipeline.",
+                "Mark the function with @pipeline from tidewheel.",
+            )
+        if "rows" in self.parameters:
+            raise InvalidInput("The loop itself gives the pipeline its rows.", "Leave rows out of parameters.")
+        declared = self.pipeline.signature.parameters.values()
+        if not any(item.name == "rows" or item.kind is item.VAR_KEYWORD for item in declared):
+            raise InvalidInput(
+                f"The pipeline {self.pipeline.name}{self.pipeline.signature} has no parameter rows.",
+                "The pipeline of a loop takes the rows to learn from: def NAME(rows: pl.DataFrame) -> Model.",
+            )
 
     @property
     def policy(self) -> MonitorPolicy:

@@ -1,4 +1,4 @@
-"""When a due retraining has to wait: one at a time, cooldown, budget."""
+"""When a due retraining has to wait: one at a time, given up, cooldown, budget."""
 
 from __future__ import annotations
 
@@ -9,24 +9,42 @@ from tidewheel.clock import from_micros
 from tidewheel.loop.loop import Loop
 from tidewheel.loop.triggers import Cause, Context
 
-FREE = ("manual", "first")  # people and the first model are not held back by cooldown or budget
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Why a due retraining has to wait."""
 
-    rule: str  # one_at_a_time, cooldown, cooldown_rows or budget
+    rule: str  # one_at_a_time, gave_up, cooldown, cooldown_rows or budget
     text: str  # in words, with the numbers
 
 
-def refusal(loop: Loop, context: Context, cause: Cause, rolling: bool) -> Refusal | None:  # noqa: FBT001 - a fact
-    """Return why a retraining has to wait, None when it may begin."""
-    if rolling:
+def refusal(loop: Loop, context: Context, cause: Cause) -> Refusal | None:
+    """Return why a retraining has to wait, None when it may begin.
+
+    People, and the very first model, wait only for a rollout that is being decided.
+    """
+    if context.rolling:
         return Refusal(rule="one_at_a_time", text="a rollout is being decided")
-    if cause.trigger in FREE:
+    if cause.trigger == "manual" or not context.state.last_run:
         return None
-    return _too_soon(loop, context) or _too_few_rows(loop, context) or _too_many(loop, context)
+    return (
+        _given_up(loop, context) or _too_soon(loop, context) or _too_few_rows(loop, context) or _too_many(loop, context)
+    )
+
+
+def gives_up(loop: Loop, fruitless: int) -> bool:
+    """Say whether so many retrainings in a row that came to nothing are enough."""
+    return loop.give_up_after is not None and fruitless >= loop.give_up_after
+
+
+def _given_up(loop: Loop, context: Context) -> Refusal | None:
+    fruitless = context.state.fruitless
+    if not gives_up(loop, fruitless):
+        return None
+    return Refusal(
+        rule="gave_up",
+        text=f"{fruitless} retrainings in a row came to nothing; go on with: tidewheel loop trigger {loop.model}",
+    )
 
 
 def _too_soon(loop: Loop, context: Context) -> Refusal | None:

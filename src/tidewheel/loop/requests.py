@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,7 +53,9 @@ def waiting_requests(tx: Connection, model: str) -> list[Request]:
     ]
 
 
-def take_requests(tx: Connection, requests: list[Request]) -> None:
+def take_requests(tx: Connection, requests: Sequence[Request]) -> None:
     """Mark requests as taken: one retraining answers all that wait."""
+    if not requests:
+        return
     ids = [request.id for request in requests]
     tx.execute(sa.update(loop_request).where(loop_request.c.id.in_(ids)).values(taken=True))

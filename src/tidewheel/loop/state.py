@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from tidewheel.errors import Conflict
 from tidewheel.lineage.store import Store
 from tidewheel.loop.tables import loop_state
 
-KEPT_CAUSES = 200
+
+class Overtaken(Conflict):
+    """Another conductor moved the loop on since its state was read; nothing of the transaction is kept."""
 
 
 class Ladder(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,35 +32,55 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     rung: int = 0  # how many rungs have been climbed
 
 
-class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A retraining that has begun and is not finished."""
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gates said of the candidate of a retraining in flight."""
 
-    trigger: str  # which trigger fired
+    passed: bool  # whether it may be registered
+    reason: str  # in words
+    run: str  # the run that made it
+    metrics: dict[str, float]  # what it scored on the held-out rows
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A retraining that has begun and is not finished, and how far it has come."""
+
+    trigger: str  # which kind of trigger fired
     key: str  # identity of the cause: one cause, one retraining
     reason: str  # in words
-    host: str  # machine that does it
-    since: int  # microseconds since 1970
-    dataset: str = ""  # pinned version, name:7
+    owner: str  # machine and home of the process that does it; see `owner_of`
+    since: int  # begin, or takeover from a process that is gone; microseconds since 1970
+    dataset: str  # pinned version, name:7
+    attempts: int = 1  # processes that worked on it
+    judged: Judged | None = None  # once the gates have judged
+    version: int | None = None  # once a version is registered
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A due retraining that a rule holds back."""
+
+    key: str  # identity of its cause
+    rule: str  # one_at_a_time, gave_up, cooldown, cooldown_rows or budget
+    text: str  # in words, with the numbers when it began to wait
 
 
 class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     """The memory of a loop. Fields are only ever added, with a default."""
 
     cursor: dict[str, int] = {}  # where the joiner of collected rows stands
-    labelled: int = 0  # labelled rows kept in the dataset so far
-    seen: int = 0  # labelled rows looked at so far, kept or waiting to be kept
-    started: int = 0  # first tick, microseconds since 1970
+    labelled: int = 0  # labelled rows behind the cursor
+    seen: int = 0  # labelled rows that triggers were asked about, waiting to be kept or not
+    settled: bool = False  # whether triggers were asked since the last change, and nothing was left to do
+    acted: dict[str, str] = {}  # rule -> mark of its last cause that was acted on
     last_run: int = 0  # begin of the last retraining, microseconds since 1970; 0 before the first
     rows_at_last_run: int = 0  # rows of the dataset at that time
     labelled_at_last_run: int = 0  # labelled rows at that time
-    causes: list[str] = []  # keys of causes that were acted on, newest last
-    suppressed: list[str] = []  # keys of causes whose suppression is in the journal, newest last
-    cron: dict[str, int] = {}  # schedule -> last due time that was acted on, microseconds since 1970
     day: str = ""  # the day that `today` counts, ISO date in UTC
     today: int = 0  # retrainings begun on that day
-    refused_in_row: int = 0  # candidates refused since the last one that passed
+    fruitless: int = 0  # retrainings refused or failed in a row, since the last that passed or was asked for
     running: Running | None = None  # the retraining in flight
+    waiting: Waiting | None = None  # the retraining that is held back
     ladder: Ladder | None = None  # retrainings still to come after an alarm
+    trouble: str = ""  # why the loop cannot look at all; empty when it can
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,43 +93,71 @@ class Held:
 
 def load_state(tx: Connection, model: str) -> Held:
     """Return the stored state of a loop, or a new one."""
-    row = tx.execute(sa.select(loop_state).where(loop_state.c.model == model)).one_or_none()
+    columns = loop_state.c.revision, loop_state.c.body
+    row = tx.execute(sa.select(*columns).where(loop_state.c.model == model)).one_or_none()
     if row is None:
         return Held(revision=0, state=LoopState())
     return Held(revision=row.revision, state=msgspec.convert(row.body, LoopState))
 
 
 def save_state(tx: Connection, model: str, held: Held, state: LoopState, *, store: Store) -> Held:
-    """Write the next state if nobody else has; raises Conflict when somebody has, and then nothing of `tx` is kept."""
-    body = msgspec.to_builtins(state)
-    values = {"revision": held.revision + 1, "at": store.clock.now(), "body": body}
-    if held.revision == 0:
-        known = tx.execute(sa.select(loop_state.c.revision).where(loop_state.c.model == model)).scalar()
-        if known is not None:
-            raise _beaten(model)
-        tx.execute(sa.insert(loop_state).values(model=model, **values))
-    else:
+    """Write the next state if nobody else has; raises Overtaken when somebody has, and then nothing of `tx` is kept."""
+    values = {"revision": held.revision + 1, "at": store.clock.now(), "body": msgspec.to_builtins(state)}
+    if held.revision:
         same = (loop_state.c.model == model) & (loop_state.c.revision == held.revision)
-        if tx.execute(sa.update(loop_state).where(same).values(values)).rowcount != 1:
-            raise _beaten(model)
+        written = tx.execute(sa.update(loop_state).where(same).values(values)).rowcount == 1
+    else:
+        insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+        first = insert(loop_state).values(model=model, **values).on_conflict_do_nothing()
+        written = tx.execute(first.returning(loop_state.c.revision)).scalar() is not None
+    if not written:
+        raise Overtaken(
+            f"Another conductor moved the loop of {model} on.", "Nothing is lost: the next tick goes on from there."
+        )
     return Held(revision=held.revision + 1, state=state)
 
 
-def _beaten(model: str) -> Conflict:
-    return Conflict(
-        f"Another conductor moved the loop of {model} on.", "Nothing is lost: the next tick goes on from there."
-    )
+@dataclass(slots=True)
+class Claim:
+    """The state that a tick was read from: whatever is written through it is written on top of that state alone.
+
+    This is the fence of the room: a process that lost its place, however slow it was, cannot write any more.
+    """
+
+    store: Store  # where everything is kept
+    model: str  # the loop's model
+    held: Held  # as read, or as last written
+    _next: Held = field(init=False)  # as it will be once the transaction at hand commits
+
+    @property
+    def state(self) -> LoopState:
+        """The state as it stands."""
+        return self.held.state
+
+    @contextmanager
+    def moving(self, **changes: Any) -> Iterator[Connection]:
+        """Open a transaction that changes the state together with whatever the block writes.
+
+        Raises Overtaken at the start when another process has changed it since.
+        """
+        state = msgspec.structs.replace(self.state, **changes)
+        with self.store.database.transaction() as tx:
+            self._next = save_state(tx, self.model, self.held, state, store=self.store)
+            yield tx
+        self.held = self._next
+
+    def add(self, tx: Connection, **changes: Any) -> None:
+        """Change more of the state within the block of `moving`, once the block knows what."""
+        state = msgspec.structs.replace(self._next.state, **changes)
+        self._next = save_state(tx, self.model, self._next, state, store=self.store)
+
+    def move(self, **changes: Any) -> None:
+        """Change the state; the same state is not written."""
+        if msgspec.structs.replace(self.state, **changes) != self.state:
+            with self.moving(**changes):
+                pass
 
 
-def change(store: Store, model: str, held: Held, update: Callable[[LoopState], LoopState]) -> Held:
-    """Change the state in a transaction of its own; the same state costs nothing."""
-    state = update(held.state)
-    if state == held.state:
-        return held
-    with store.database.transaction() as tx:
-        return save_state(tx, model, held, state, store=store)
-
-
-def remembered(keys: list[str], key: str) -> list[str]:
-    """Return the keys with one more, the oldest forgotten."""
-    return [*keys, key][-KEPT_CAUSES:]
+def owner_of(home: Path) -> str:
+    """Return who works here: processes of one machine and one home exclude each other by a file lock."""
+    return f"{socket.gethostname()}:{home.resolve()}"

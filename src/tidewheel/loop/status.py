@@ -13,9 +13,10 @@ from tidewheel.clock import from_micros
 from tidewheel.errors import NotFound
 from tidewheel.lineage.read import count_events, find_entity, list_events
 from tidewheel.lineage.store import Store
-from tidewheel.loop.state import load_state
+from tidewheel.loop.requests import waiting_requests
+from tidewheel.loop.state import LoopState, load_state
 from tidewheel.loop.tables import loop_state
-from tidewheel.monitoring.read import open_alerts
+from tidewheel.monitoring.alerts import open_alerts
 from tidewheel.monitoring.records import Alert
 from tidewheel.registry.traffic import current_traffic
 
@@ -28,7 +29,7 @@ class LoopStatus:
 
     model: str  # the loop's model
     at: datetime  # last change
-    busy: bool  # a retraining is in flight
+    busy: bool  # a retraining is in flight, or triggers have not been asked since the last one
     doing: str  # what it does now, in words
     labelled: int  # labelled rows looked at so far
     last_run: datetime | None  # begin of the last retraining
@@ -73,22 +74,23 @@ def _status(store: Store, model: str) -> LoopStatus:
     with store.database.reading() as tx:
         held = load_state(tx, model)
         at = tx.execute(sa.select(loop_state.c.at).where(loop_state.c.model == model)).scalar_one()
+        asked = bool(waiting_requests(tx, model))
+        traffic = None
+        with suppress(NotFound):
+            traffic = current_traffic(tx, model)
         try:
             subject = find_entity(tx, "model", model).id
             counted = count_events(tx, subject_id=subject)
             events = list_events(tx, subject_id=subject, limit=5 * SHOWN, newest_first=True)
         except NotFound:
             counted, events = {}, []
-    state, traffic = held.state, None
-    with suppress(NotFound):
-        traffic = current_traffic(store, model)
-    running = state.running
+    state = held.state
     decisions = [(event.at, str(event.body["text"])) for event in events if "text" in event.body]
     return LoopStatus(
         model=model,
         at=at,
-        busy=running is not None,
-        doing=f"retraining because {running.trigger}: {running.reason}" if running else "watching",
+        busy=_busy(state, asked=asked, rolling=traffic is not None and traffic.challenger is not None),
+        doing=_doing(state),
         labelled=state.seen,
         last_run=from_micros(state.last_run) if state.last_run else None,
         champion=traffic.champion if traffic else None,
@@ -98,3 +100,24 @@ def _status(store: Store, model: str) -> LoopStatus:
         alerts=tuple(open_alerts(store, model)) if traffic else (),
         decisions=tuple(decisions[:SHOWN]),
     )
+
+
+def _busy(state: LoopState, *, asked: bool, rolling: bool) -> bool:
+    """Say whether something is being done or about to begin.
+
+    Labels count as looked at only in the transaction that begins what they imply, or says that they imply nothing.
+    """
+    if state.running is not None:
+        return True
+    if state.trouble:
+        return False
+    freed = state.waiting is not None and state.waiting.rule == "one_at_a_time" and not rolling
+    return not state.settled or freed or (asked and not rolling)
+
+
+def _doing(state: LoopState) -> str:
+    if state.running is not None:
+        return f"retraining because {state.running.trigger}: {state.running.reason}"
+    if state.trouble:
+        return f"cannot look: {state.trouble}"
+    return f"watching; a retraining waits: {state.waiting.text}" if state.waiting else "watching"

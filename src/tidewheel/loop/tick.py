@@ -6,35 +6,33 @@ written by compare and swap, so that one cause starts one retraining whoever see
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from urllib.parse import quote
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from tidewheel.clock import from_micros, micros
-from tidewheel.data import datasets
-from tidewheel.errors import Conflict, NotFound, StorageUnavailable
+from tidewheel.errors import Conflict, StorageUnavailable, TidewheelError
 from tidewheel.lineage.store import Store
-from tidewheel.loop.collect import Collector
+from tidewheel.loop.causes import LOOP, armed, begun, due_causes
 from tidewheel.loop.decisions import decide
+from tidewheel.loop.facts import Facts, read_facts
 from tidewheel.loop.loop import Loop
 from tidewheel.loop.policy import Refusal, refusal
-from tidewheel.loop.requests import take_requests, waiting_requests
-from tidewheel.loop.state import Held, Ladder, LoopState, Running, change, load_state, remembered, save_state
+from tidewheel.loop.requests import take_requests
+from tidewheel.loop.state import Claim, Overtaken, Running, Waiting, load_state, owner_of
 from tidewheel.loop.train import Trained, train
-from tidewheel.loop.triggers import Cause, Context, Manual, ladder_due
-from tidewheel.monitoring.observe import observe
-from tidewheel.monitoring.read import open_alerts
+from tidewheel.loop.triggers import Cause, Context
+from tidewheel.loop.watch import Watcher
+from tidewheel.monitoring.alerts import open_alerts
 from tidewheel.monitoring.records import Window
-from tidewheel.predictions.join import Joiner
-from tidewheel.registry.versions import get_model
-from tidewheel.rollout.advance import Decision, advance
+from tidewheel.rollout.records import Decision
 
-STALE = timedelta(minutes=30)  # after that another machine finishes a retraining that one machine began
+STALE = timedelta(minutes=30)  # after that another machine goes on with a retraining that one machine began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,142 +70,151 @@ class Ticker:
     store: Store  # where everything is kept
     loop: Loop  # what is ticked
     executor: str = "inline"  # where steps run
-    _collector: Collector = field(init=False)
-    _joiner: Joiner = field(init=False)
+    _watcher: Watcher = field(init=False)
+    _mine: str = ""  # key of the retraining that this very process works on
 
     def __post_init__(self) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        self._collector = Collector(self.store, self.loop)
-        self._joiner = Joiner(self.store.home / "log" / self.loop.model)
+        self._watcher = Watcher(self.store, self.loop)
 
     def tick(self) -> TickReport:
-        """Look once and act. Raises NotFound when the loop's dataset is not registered."""
+        """Look once and act.
+
+        Raises NotFound when the loop's dataset is not registered, StorageUnavailable and whatever else stops a look;
+        the state then says so until a look succeeds again.
+        """
         with _lock(self.store, self.loop.model) as mine:
             if not mine:
                 return TickReport(model=self.loop.model, busy=True)
             try:
                 return self._tick()
             except Conflict:
-                self._forget()  # another machine moved on; the next tick starts from what it wrote
+                self._watcher = Watcher(self.store, self.loop)  # begin at what the other one wrote
                 return TickReport(model=self.loop.model, busy=True)
+            except TidewheelError as error:
+                self._note_trouble(error.what, error.mend)
+                raise
+            except Exception as error:
+                self._note_trouble(f"{type(error).__name__}: {error}", "Look into the log of the conductor.")
+                raise
 
     def _tick(self) -> TickReport:
-        store, loop = self.store, self.loop
-        with store.database.reading() as tx:
-            held = load_state(tx, loop.model)
-        if not held.revision:
-            datasets.get(store, loop.data)
-            held = change(store, loop.model, held, lambda state: _replace(state, started=micros(store.clock.now())))
-        if held.state.running is not None:
-            return self._finish(held, held.state.running)
-        held, windows, decision = self._watch(held)
-        context = self._context(held)
-        report = TickReport(model=loop.model, labelled=context.labelled, windows=tuple(windows), rollout=decision)
-        cause = self._due(context)
-        if cause is None:
-            return report
-        stopped = refusal(loop, context, cause, self._rolling())
-        if stopped is not None:
-            self._note_refusal(held, cause, stopped)
-            return _replace_report(report, refusal=stopped)
-        held, running = self._begin(self._collector.keep(held), context, cause)
-        trained = self._train(held, cause, running)
-        return _replace_report(report, cause=cause, trained=trained)
+        facts = read_facts(self.store, self.loop)
+        claim = Claim(self.store, self.loop.model, facts.held)
+        if claim.state.running is not None:
+            return self._go_on(claim, claim.state.running)
+        self._arm(claim, facts)
+        windows: Sequence[Window] = ()
+        decision = None
+        if facts.traffic is not None and self._watcher.stirred(claim, facts.traffic):
+            windows, decision = self._watcher.look(claim, facts.traffic)
+            facts = read_facts(self.store, self.loop)
+        context = self._context(claim, facts)
+        report = TickReport(model=self.loop.model, labelled=context.labelled, windows=tuple(windows), rollout=decision)
+        return self._decide(claim, context, report)
 
-    def _watch(self, held: Held) -> tuple[Held, list[Window], Decision | None]:
-        store, loop = self.store, self.loop
-        if not _deployed(store, loop.model):
-            return held, [], None
-        windows = observe(store, loop.model, policy=loop.policy, joiner=self._joiner)
-        decision = advance(store, loop.model)
-        if loop.collect:
-            self._collector.look(held)
-            if self._collector.waiting >= loop.collect_rows:
-                held = self._collector.keep(held)
-            seen = held.state.labelled + self._collector.waiting
-            held = change(store, loop.model, held, lambda state: _replace(state, seen=seen))
-        return held, windows, decision
+    def _arm(self, claim: Claim, facts: Facts) -> None:
+        """Begin to count for what is seen for the first time: the loop itself, a schedule."""
+        acted = armed(self.loop, claim.state, micros(self.store.clock.now()))
+        rows = claim.state.rows_at_last_run
+        if LOOP not in claim.state.acted and facts.traffic is not None:
+            rows = facts.dataset.rows  # a model was deployed by hand before: new data are those after now
+        claim.move(acted=acted, rows_at_last_run=rows)
 
-    def _context(self, held: Held) -> Context:
-        store, loop = self.store, self.loop
-        with store.database.reading() as tx:
-            requests = waiting_requests(tx, loop.model)
-        deployed = _deployed(store, loop.model)
+    def _context(self, claim: Claim, facts: Facts) -> Context:
+        waiting = self._watcher.collector.waiting
+        alerts = []
+        if facts.traffic is not None:
+            # An alert about a version that was replaced a moment ago asks for nothing.
+            alerts = open_alerts(self.store, self.loop.model)
+            alerts = [alert for alert in alerts if alert.version == facts.traffic.champion]
         return Context(
-            now=store.clock.now(),
-            state=held.state,
-            rows=datasets.get(store, loop.data).rows,
-            labelled=held.state.labelled + self._collector.waiting,
-            alerts=open_alerts(store, loop.model) if deployed else (),
-            requests=requests,
+            now=self.store.clock.now(),
+            state=claim.state,
+            version=facts.dataset.version_id,
+            rows=facts.dataset.rows + (waiting if self.loop.collect else 0),
+            labelled=claim.state.labelled + waiting,
+            deployed=facts.traffic is not None,
+            rolling=facts.rolling,
+            alerts=alerts,
+            requests=facts.requests,
         )
 
-    def _due(self, context: Context) -> Cause | None:
-        if not context.state.last_run:
-            return Cause(trigger="first", key="first", reason="no model has been trained yet")
-        triggers = [Manual(), *(trigger for trigger in self.loop.on if not isinstance(trigger, Manual))]
-        causes = (trigger.due(context) for trigger in triggers)
-        return next((cause for cause in causes if cause), None) or ladder_due(context, self.loop.ladder)
+    def _decide(self, claim: Claim, context: Context, report: TickReport) -> TickReport:
+        causes = due_causes(self.loop, context)
+        if not causes:
+            claim.move(seen=context.labelled, settled=True, waiting=None, trouble="")
+            return report
+        stopped = refusal(self.loop, context, causes[0])
+        if stopped is not None:
+            self._wait(claim, context, causes[0], stopped)
+            return replace(report, refusal=stopped)
+        self._begin(claim, context, causes)
+        return replace(report, cause=causes[0], trained=self._train(claim))
 
-    def _rolling(self) -> bool:
-        if not _deployed(self.store, self.loop.model):
-            return False
-        from tidewheel.registry.traffic import current_traffic
-
-        return current_traffic(self.store, self.loop.model).challenger is not None
-
-    def _note_refusal(self, held: Held, cause: Cause, stopped: Refusal) -> None:
-        key = f"{cause.key}|{stopped.rule}"
-        if key in held.state.suppressed:
+    def _wait(self, claim: Claim, context: Context, cause: Cause, stopped: Refusal) -> None:
+        """Write down that a rule holds a retraining back, once for each cause and rule."""
+        before = claim.state.waiting
+        if before is not None and (before.key, before.rule) == (cause.key, stopped.rule):
+            claim.move(seen=context.labelled, settled=True, trouble="")
             return
-        state = _replace(held.state, suppressed=remembered(held.state.suppressed, key))
-        with self.store.database.transaction() as tx:
-            save_state(tx, self.loop.model, held, state, store=self.store)
+        waiting = Waiting(key=cause.key, rule=stopped.rule, text=stopped.text)
+        with claim.moving(seen=context.labelled, settled=True, waiting=waiting, trouble="") as tx:
             text = f"{cause.trigger} waits: {stopped.text}"
             numbers = {"rule": stopped.rule, "key": cause.key, "reason": cause.reason}
             decide(tx, self.store, self.loop.model, "trigger.suppressed", text, numbers=numbers)
 
-    def _begin(self, held: Held, context: Context, cause: Cause) -> tuple[Held, Running]:
-        """Write down that the retraining begins: state, cause, request and event in one transaction."""
-        store, loop = self.store, self.loop
-        dataset = datasets.get(store, loop.data)
-        now = micros(context.now)
+    def _begin(self, claim: Claim, context: Context, causes: Sequence[Cause]) -> None:
+        """Write down that a retraining begins: state, causes, requests and event in one transaction."""
+        store, loop, cause = self.store, self.loop, causes[0]
+        self._watcher.collector.keep(claim)
+        dataset = read_facts(store, loop).dataset
         running = Running(
             trigger=cause.trigger,
             key=cause.key,
             reason=cause.reason,
-            host=socket.gethostname(),
-            since=now,
-            dataset=f"{dataset.name}:{dataset.seq}",
+            owner=owner_of(store.home),
+            since=micros(context.now),
+            dataset=dataset.reference,
         )
-        state = _begun(held.state, context, cause, running, rows=dataset.rows)
-        with store.database.transaction() as tx:
-            held = save_state(tx, loop.model, held, state, store=store)
-            if cause.trigger == "manual":
-                take_requests(tx, list(context.requests))
-            text = f"{cause.trigger} fired: {cause.reason}"
-            numbers = {"trigger": cause.trigger, "key": cause.key, "evidence": dict(cause.numbers)}
-            decide(tx, store, loop.model, "trigger.fired", text, numbers=numbers)
-        return held, running
+        state = begun(claim.state, context, causes, running, rows=dataset.rows)
+        with claim.moving(**{name: getattr(state, name) for name in state.__struct_fields__}) as tx:
+            take_requests(tx, context.requests)
+            numbers = {
+                "trigger": cause.trigger,
+                "key": cause.key,
+                "evidence": dict(cause.numbers),
+                "also": [other.key for other in causes[1:]],
+            }
+            decide(tx, store, loop.model, "trigger.fired", f"{cause.trigger} fired: {cause.reason}", numbers=numbers)
+        self._mine = cause.key
 
-    def _train(self, held: Held, cause: Cause, running: Running) -> Trained:
-        trained = train(self.store, self.loop, cause, running.dataset, executor=self.executor)
-        refused = held.state.refused_in_row + 1 if trained.ending == "refused" else 0
-        state = _replace(held.state, running=None, refused_in_row=refused)
-        with self.store.database.transaction() as tx:
-            save_state(tx, self.loop.model, held, state, store=self.store)
-        return trained
+    def _train(self, claim: Claim) -> Trained:
+        return train(self.store, self.loop, claim, executor=self.executor)
 
-    def _finish(self, held: Held, running: Running) -> TickReport:
-        """Finish a retraining whose process died; this process holds the machine's lock, so nobody else is at it."""
-        elsewhere = running.host != socket.gethostname()
-        if elsewhere and self.store.clock.now() - from_micros(running.since) < STALE:
+    def _go_on(self, claim: Claim, running: Running) -> TickReport:
+        """Finish a retraining that is in flight; on this machine its process is dead, for its lock is ours."""
+        now, here = self.store.clock.now(), owner_of(self.store.home)
+        if running.owner != here and now - from_micros(running.since) < STALE:
             return TickReport(model=self.loop.model, busy=True)
-        cause = Cause(trigger=running.trigger, key=running.key, reason=running.reason)
-        trained = self._train(held, cause, running)
-        return TickReport(model=self.loop.model, labelled=held.state.labelled, cause=cause, trained=trained)
+        if running.key != self._mine:
+            taken = msgspec.structs.replace(running, owner=here, since=micros(now), attempts=running.attempts + 1)
+            claim.move(running=taken)
+            self._mine = running.key
+        trained = self._train(claim)
+        rule, _, mark = running.key.partition(":")
+        cause = Cause(trigger=running.trigger, rule=rule, mark=mark, reason=running.reason)
+        return TickReport(model=self.loop.model, labelled=claim.state.labelled, cause=cause, trained=trained)
+
+    def _note_trouble(self, what: str, mend: str) -> None:
+        """Keep in the state why this loop cannot look, for whoever asks; the same reason is written once."""
+        with suppress(Overtaken, StorageUnavailable):
+            with self.store.database.reading() as tx:
+                held = load_state(tx, self.loop.model)
+            if held.state.trouble == what:
+                return
+            claim = Claim(self.store, self.loop.model, held)
+            with claim.moving(trouble=what) as tx:
+                decide(tx, self.store, self.loop.model, "loop.stuck", f"cannot look: {what}", numbers={"mend": mend})
 
 
 def tick(store: Store, loop: Loop, *, executor: str = "inline") -> TickReport:
@@ -215,55 +222,12 @@ def tick(store: Store, loop: Loop, *, executor: str = "inline") -> TickReport:
     return Ticker(store, loop, executor).tick()
 
 
-def _begun(state: LoopState, context: Context, cause: Cause, running: Running, *, rows: int) -> LoopState:
-    today = context.now.date().isoformat()
-    ladder = state.ladder
-    if cause.trigger in ("drift", "decay"):
-        if cause.key.startswith("ladder:") and ladder is not None:
-            ladder = msgspec.structs.replace(ladder, rung=ladder.rung + 1)
-        else:
-            ladder = Ladder(trigger=cause.trigger, alert=cause.key, began=context.labelled)
-    cron = dict(state.cron)
-    if cause.trigger == "cron":
-        cron[cause.key.rpartition(":cron")[0] or cause.key.split("):")[0] + ")"] = int(cause.numbers["due"])
-    return _replace(
-        state,
-        running=running,
-        last_run=running.since,
-        rows_at_last_run=rows,
-        labelled_at_last_run=context.labelled,
-        causes=remembered(state.causes, cause.key),
-        cron=cron,
-        day=today,
-        today=state.today + 1 if state.day == today else 1,
-        ladder=ladder,
-    )
-
-
-def _replace(state: LoopState, **changes: object) -> LoopState:
-    return msgspec.structs.replace(state, **changes)
-
-
-def _replace_report(report: TickReport, **changes: object) -> TickReport:
-    from dataclasses import replace
-
-    return replace(report, **changes)  # type: ignore[arg-type]
-
-
-def _deployed(store: Store, model: str) -> bool:
-    try:
-        get_model(store, f"{model}@champion")
-    except NotFound:
-        return False
-    return True
-
-
 @contextmanager
 def _lock(store: Store, model: str) -> Iterator[bool]:
     folder = store.home / "locks"
+    lock = FileLock(folder / f"loop-{quote(model, safe='')}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"loop-{model.replace('/', '_')}.lock")
         lock.acquire(timeout=0)
     except Timeout:
         yield False

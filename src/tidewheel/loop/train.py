@@ -1,163 +1,168 @@
-"""One retraining: pin the data, hold out the newest part, fit, judge, fit again on all, register, roll out."""
+"""One retraining: pin the data, hold out the newest part, fit, judge, fit again on all, register, roll out.
+
+How far it has come stands in the loop's state, and every stage is written together with that state. Whoever goes on
+after a crash begins at the last stage that was written; whoever was slow and has been replaced cannot write.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
-import polars as pl
+import msgspec
+from sqlalchemy.engine import Connection
 
 from tidewheel.data import datasets
-from tidewheel.data.records import DatasetVersion
-from tidewheel.errors import InvalidInput, NotFound, StepFailed, TidewheelError
+from tidewheel.errors import AlreadyRunning, NotFound, StorageUnavailable, TidewheelError
 from tidewheel.evaluation.evaluate import Evaluation, evaluate
 from tidewheel.evaluation.evidence import GateContext
 from tidewheel.evaluation.gates import judge
 from tidewheel.evaluation.record import Subject, record_evaluation
 from tidewheel.evaluation.verdict import Judgement
 from tidewheel.lineage.store import Store
-from tidewheel.lineage.write import link
-from tidewheel.loop.decisions import decide, say
+from tidewheel.loop.decisions import decide
+from tidewheel.loop.fit import Fitted, Part, fit
 from tidewheel.loop.loop import Loop
-from tidewheel.loop.triggers import Cause
+from tidewheel.loop.material import Material, pin
+from tidewheel.loop.policy import gives_up
+from tidewheel.loop.state import Claim, Judged, Overtaken, Running
 from tidewheel.models.bundle import load_bundle, save_bundle
 from tidewheel.models.model import Model
 from tidewheel.models.scorer import Scorer
-from tidewheel.pipelines.records import Run
-from tidewheel.pipelines.runs import start_run
 from tidewheel.registry.promotion import promote
-from tidewheel.registry.versions import ModelVersion, get_model, list_versions, register_model
+from tidewheel.registry.versions import ModelVersion, get_model, register_model
 from tidewheel.rollout.begin import begin
+from tidewheel.rollout.stored import get_rollout
 
+logger = logging.getLogger("tidewheel.loop")
 Ending = Literal["deployed", "rolling", "refused", "failed"]
 BASELINE_ROWS = 5_000  # newest rows that make a bundle's baseline
+MOST_ATTEMPTS = 5  # processes that may die over one retraining before it counts as failed
+LOOK = "Look into the log of the conductor."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
     """How a retraining ended."""
 
-    ending: Ending  # first model deployed, rollout begun, refused by a gate, or failed
+    ending: Ending  # deployed at once, rollout begun, refused by a gate, or failed
     reason: str  # in words
     run_id: str = ""  # the run whose model was judged
     version: int | None = None  # registered version, when it passed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
-    """The rows of a retraining, pinned."""
-
-    dataset: DatasetVersion  # where they come from
-    fit: pl.DataFrame  # older rows, for the pipeline
-    held_out: pl.DataFrame  # newest rows, for the gates
-
-    @property
-    def all(self) -> pl.DataFrame:
-        """Both parts, in order."""
-        return pl.concat([self.fit, self.held_out])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Job:
     """What the parts of one retraining share."""
 
     store: Store  # where everything is kept
     loop: Loop  # whose retraining
-    cause: Cause  # why
-    material: Material  # the pinned rows
+    claim: Claim  # how it is written down
     executor: str  # where steps run
 
+    @property
+    def running(self) -> Running:
+        """How far it has come."""
+        running = self.claim.state.running
+        if running is None:
+            raise Overtaken(f"No retraining of {self.loop.model} is in flight.", "Look again.")
+        return running
 
-def train(store: Store, loop: Loop, cause: Cause, dataset: str, *, executor: str) -> Trained:
-    """Train on a pinned dataset version and bring what passes the gates towards service.
+    @cached_property
+    def material(self) -> Material:
+        """The pinned rows; read when a stage needs them."""
+        return pin(self.store, self.loop, self.running.dataset)
 
-    Called again for the same cause after a crash it finishes what was begun: committed steps are
-    not repeated, and a version that was registered already is not registered twice.
+    def fit(self, part: Part) -> Fitted:
+        """Run the pipeline on a part of the rows."""
+        rows = self.material.fit if part == "candidate" else self.material.all
+        return fit(self.store, self.loop, self.running, rows, part=part, executor=self.executor)
+
+    def tell(self, tx: Connection, kind: str, text: str, **numbers: Any) -> None:
+        """Append a decision."""
+        decide(tx, self.store, self.loop.model, kind, text, numbers={"key": self.running.key, **numbers})
+
+
+def train(store: Store, loop: Loop, claim: Claim, *, executor: str) -> Trained:
+    """Bring the retraining that the state says is in flight to its end.
+
+    What goes wrong with it ends it as failed, with a decision that says why. Raises only what does not belong to it:
+    Overtaken, AlreadyRunning when its run is still being worked on, StorageUnavailable; it then stays in flight.
     """
+    job = _Job(store=store, loop=loop, claim=claim, executor=executor)
+    if job.running.attempts > MOST_ATTEMPTS:
+        return _failed(job, f"{MOST_ATTEMPTS} processes died over it", LOOK)
     try:
-        material = pin(store, loop, dataset)
-        known = _registered(store, loop.model, cause.key)
-        if known is not None:
-            return _roll_out(store, loop, known)
-        return _make(_Job(store=store, loop=loop, cause=cause, material=material, executor=executor))
+        return _go_on(job)
+    except (Overtaken, AlreadyRunning, StorageUnavailable):
+        raise
     except TidewheelError as error:
-        say(store, loop.model, "run.failed", f"retraining failed: {error.what}", mend=error.mend, key=cause.key)
-        return Trained(ending="failed", reason=error.what)
+        return _failed(job, error.what, error.mend, run=str(getattr(error, "run_id", "")))
+    except Exception as error:  # estimators, gates and rows are the user's: they may raise anything
+        logger.exception("The retraining of %s failed.", loop.model)
+        return _failed(job, f"{type(error).__name__}: {error}", LOOK)
 
 
-def pin(store: Store, loop: Loop, reference: str) -> Material:
-    """Read the rows of a dataset version and split off the newest part; raises InvalidInput for too few."""
-    dataset = datasets.get(store, reference)
-    rows = datasets.read(store, reference, last=loop.train_rows)
-    if loop.label not in rows.columns:
-        raise NotFound("column", loop.label, rows.columns, f"It is the label of the loop of {loop.model}.")
-    fewest, most = loop.holdout_rows
-    count = min(max(round(rows.height * loop.holdout), fewest), most)
-    if rows.height < 2 * count:
-        raise InvalidInput(
-            f"{reference} has {rows.height} rows; {count} are held out and no fewer can be learned from.",
-            f"Wait for {2 * count} rows, or lower holdout_rows.",
-        )
-    return Material(dataset=dataset, fit=rows.head(rows.height - count), held_out=rows.tail(count))
+def _go_on(job: _Job) -> Trained:
+    if job.running.version is None:
+        candidate = job.fit("candidate") if job.running.judged is None else None
+        judged = job.running.judged if candidate is None else _judge(job, candidate)
+        if judged is None or not judged.passed:
+            return _refused(job, judged.reason if judged else "")
+        if job.loop.refit or candidate is None:
+            candidate = job.fit("refit" if job.loop.refit else "candidate")
+        _register(job, candidate, judged)
+    return _roll_out(job)
 
 
-def _make(job: _Job) -> Trained:
+def _judge(job: _Job, candidate: Fitted) -> Judged:
+    """Let the gates judge and write their verdict down; it is never asked for twice."""
     store, loop, material = job.store, job.loop, job.material
-    run, candidate = _fit(job, material.fit)
     champion = _champion(store, loop.model)
+    signature = candidate.model.signature
+    concerned = {"", loop.label, *signature.names}
+    findings = datasets.findings_of(store, material.dataset.reference)
     context = GateContext(
-        task=candidate.signature.task,
+        task=signature.task,
         rows=material.held_out,
         label=loop.label,
-        candidate=candidate,
+        candidate=candidate.model,
         champion=champion[1] if champion else None,
-        findings=datasets.findings_of(store, f"{material.dataset.name}:{material.dataset.seq}"),
+        findings=[finding for finding in findings if finding.column in concerned],
     )
     judgement = judge(loop.gates, context)
-    evaluation = _measure(candidate, material.held_out, loop.label)
+    evaluation = _measure(candidate.model, material, loop.label)
+    reason = judgement.reason if loop.gates else "no gates, no objection"
+    judged = Judged(passed=judgement.passed, reason=reason, run=candidate.run.id, metrics=dict(evaluation.metrics))
     subject = Subject(
         model=loop.model,
         champion_id=champion[0].version_id if champion else "",
         dataset_version_id=material.dataset.version_id,
-        run_id=run.id,
+        run_id=candidate.run.id,
     )
-    _record(job, subject, judgement, evaluation)
-    if not judgement.passed:
-        return Trained(ending="refused", reason=judgement.reason, run_id=run.id)
-    if loop.refit:
-        run, candidate = _fit(job, material.all)
-    return _roll_out(store, loop, _register(job, run, candidate, evaluation))
+    _write_verdict(job, subject, judged, judgement, evaluation)
+    return judged
 
 
-def _fit(job: _Job, rows: pl.DataFrame) -> tuple[Run, Model]:
-    cause, loop = job.cause, job.loop
-    run = start_run(
-        job.store,
-        loop.pipeline,
-        {"rows": rows, **loop.parameters},
-        cause={"kind": cause.trigger, "key": cause.key, "reason": cause.reason, "model": loop.model},
-        executor=job.executor,
-    )
-    with job.store.database.transaction() as tx:
-        link(tx, run.id, "used", job.material.dataset.version_id, role="rows")
-        body = {"run": run.id, "state": run.state, "rows": rows.height}
-        decide(
-            tx,
-            job.store,
-            loop.model,
-            "run.finished",
-            f"run {run.id[-6:]} on {rows.height:,} rows {run.state.lower()}",
-            numbers=body,
-        )
-    if run.state != "SUCCEEDED":
-        raise StepFailed(f"The run {run.id} {run.state.lower()}: {run.error}", f"See why: tidewheel why {run.id}")
-    model = run.output
-    if not isinstance(model, Model):
-        raise InvalidInput(
-            f"The pipeline {run.pipeline} returned a {type(model).__name__}.",
-            "The pipeline of a loop returns tidewheel.Model(estimator, example=...).",
-        )
-    return run, model
+def _write_verdict(job: _Job, subject: Subject, judged: Judged, judgement: Judgement, evaluation: Evaluation) -> None:
+    with job.claim.moving(running=msgspec.structs.replace(job.running, judged=judged)) as tx:
+        at = job.store.clock.now()
+        record = record_evaluation(tx, subject, at=at, judgement=judgement, evaluation=evaluation, by="loop")
+        _tell_run(job, tx, judged.run, job.material.fit.height)
+        verdict = "passed" if judged.passed else "refused"
+        text = f"gates {verdict} the candidate: {judged.reason}"
+        job.tell(tx, f"gate.{verdict}", text, evaluation=record.id, run=judged.run, metrics=judged.metrics)
+
+
+def _tell_run(job: _Job, tx: Connection, run: str, rows: int) -> None:
+    job.tell(tx, "run.finished", f"run {run[-6:]} on {rows:,} rows succeeded", run=run, rows=rows)
+
+
+def _measure(candidate: Model, material: Material, label: str) -> Evaluation:
+    rows, signature = material.held_out, candidate.signature
+    return evaluate(rows[label].to_numpy(), candidate.score(rows), task=signature.task, classes=signature.classes)
 
 
 def _champion(store: Store, model: str) -> tuple[ModelVersion, Scorer] | None:
@@ -168,61 +173,82 @@ def _champion(store: Store, model: str) -> tuple[ModelVersion, Scorer] | None:
     return version, load_bundle(store, version.bundle_digest).scorer()
 
 
-def _measure(candidate: Model, rows: pl.DataFrame, label: str) -> Evaluation:
-    signature = candidate.signature
-    return evaluate(rows[label].to_numpy(), candidate.score(rows), task=signature.task, classes=signature.classes)
-
-
-def _record(job: _Job, subject: Subject, judgement: Judgement, evaluation: Evaluation) -> None:
-    verdict = "passed" if judgement.passed else "refused"
-    store, gates = job.store, job.loop.gates
-    with store.database.transaction() as tx:
-        record = record_evaluation(
-            tx, subject, at=store.clock.now(), judgement=judgement, evaluation=evaluation, by="loop"
-        )
-        decide(
-            tx,
-            store,
-            job.loop.model,
-            f"gate.{verdict}",
-            f"gates {verdict} the candidate: {judgement.reason}" if gates else "no gates, no objection",
-            numbers={"evaluation": record.id, "metrics": dict(evaluation.metrics), "key": job.cause.key},
-            execution_id=record.id,
-        )
-
-
-def _register(job: _Job, run: Run, model: Model, evaluation: Evaluation) -> ModelVersion:
-    material, cause = job.material, job.cause
+def _register(job: _Job, made: Fitted, judged: Judged) -> None:
+    material, running, loop = job.material, job.running, job.loop
+    rows = material.all if loop.refit else material.fit
     bundle = save_bundle(
-        job.store, model, rows=material.all.tail(BASELINE_ROWS), code_digest=run.code, facets={"run": run.id}
-    )
-    return register_model(
         job.store,
-        job.loop.model,
-        bundle,
-        run_id=run.id,
-        dataset_version_id=material.dataset.version_id,
-        metrics=dict(evaluation.metrics),
-        by="loop",
-        facets={"cause": cause.key, "trigger": cause.trigger, "reason": cause.reason},
+        made.model,
+        rows=rows.tail(BASELINE_ROWS),
+        code_digest=made.run.code,
+        facets={"run": made.run.id},
     )
+    # The number is not known before the version is written, and the claim must be checked before that.
+    with job.claim.moving() as tx:
+        version = register_model(
+            tx,
+            loop.model,
+            bundle,
+            run_id=made.run.id,
+            dataset_version_id=material.dataset.version_id,
+            metrics=judged.metrics,
+            by="loop",
+            facets={"cause": running.key, "trigger": running.trigger, "reason": running.reason},
+            at=job.store.clock.now(),
+        )
+        if made.run.id != judged.run:
+            _tell_run(job, tx, made.run.id, rows.height)
+        job.claim.add(tx, running=msgspec.structs.replace(running, version=version.seq))
 
 
-def _registered(store: Store, model: str, key: str) -> ModelVersion | None:
-    try:
-        versions: list[ModelVersion] = list_versions(store, model)
-    except NotFound:
-        return None
-    return next((version for version in versions if version.facets.get("cause") == key), None)
-
-
-def _roll_out(store: Store, loop: Loop, version: ModelVersion) -> Trained:
+def _roll_out(job: _Job) -> Trained:
+    store, loop, seq = job.store, job.loop, job.running.version
+    version = get_model(store, f"{loop.model}:{seq}")
     found = dict[str, Any](run_id=version.run_id, version=version.seq)
-    if _champion(store, loop.model) is None or loop.rollout is None:
-        promote(store, loop.model, version.seq, by="loop", reason="first model" if version.seq == 1 else "no rollout")
-        text = f"version {version.seq} answers all requests"
-        say(store, loop.model, "model.deployed", text, version=version.seq, metrics=dict(version.metrics))
+    champion = _champion(store, loop.model)
+    if champion is None or loop.rollout is None:
+        why = "the first model" if champion is None else "no rollout is declared"
+        text = f"version {seq} answers all requests: {why}"
+        with job.claim.moving(running=None, fruitless=0) as tx:
+            promote(tx, loop.model, version.seq, by="loop", reason=why, at=store.clock.now())
+            decide(
+                tx,
+                store,
+                loop.model,
+                "model.deployed",
+                text,
+                numbers={"version": seq, "metrics": dict(version.metrics)},
+            )
         return Trained(ending="deployed", reason=text, **found)
-    fault = loop.game_day if version.seq == 2 else 0.0
-    begin(store, loop.model, version.seq, loop.rollout, by="loop", fault=fault)
-    return Trained(ending="rolling", reason=f"version {version.seq} begins its rollout", **found)
+    latest = get_rollout(store, loop.model)
+    if latest is None or latest.candidate != version.seq:
+        fault = loop.game_day if version.seq == 2 else 0.0
+        begin(store, loop.model, version.seq, loop.rollout, by="loop", fault=fault)
+    job.claim.move(running=None, fruitless=0)
+    return Trained(ending="rolling", reason=f"version {seq} begins its rollout", **found)
+
+
+def _refused(job: _Job, reason: str) -> Trained:
+    run = job.running.judged.run if job.running.judged else ""
+    _end_in_vain(job, "", "")
+    return Trained(ending="refused", reason=reason, run_id=run)
+
+
+def _failed(job: _Job, what: str, mend: str, *, run: str = "") -> Trained:
+    _end_in_vain(job, what, mend, run=run)
+    return Trained(ending="failed", reason=what, run_id=run)
+
+
+def _end_in_vain(job: _Job, failure: str, mend: str, *, run: str = "") -> None:
+    """End a retraining that brought nothing; after too many of them in a row a person is called."""
+    loop, fruitless = job.loop, job.claim.state.fruitless + 1
+    numbers = {"key": job.running.key, "run": run, "mend": mend}
+    with job.claim.moving(running=None, fruitless=fruitless) as tx:
+        if failure:
+            decide(tx, job.store, loop.model, "run.failed", f"retraining failed: {failure}", numbers=numbers)
+        if fruitless == loop.give_up_after and gives_up(loop, fruitless):
+            text = (
+                f"{fruitless} retrainings in a row came to nothing; {loop.model} is retrained by hand alone from now on"
+            )
+            mend = f"Look at the refusals, then: tidewheel loop trigger {loop.model}"
+            decide(tx, job.store, loop.model, "loop.gave_up", text, numbers={"page": True, "mend": mend})

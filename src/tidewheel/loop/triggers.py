@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tidewheel.clock import from_micros, micros
+from tidewheel.clock import micros
 from tidewheel.errors import InvalidInput
 from tidewheel.loop.requests import Request
 from tidewheel.loop.state import LoopState
@@ -25,9 +25,12 @@ class Context:
 
     now: datetime  # the present moment, aware
     state: LoopState  # the loop's memory
-    rows: int  # rows of the dataset
+    version: str  # id of the newest version of the dataset
+    rows: int  # rows of the dataset, with those that wait to be kept
     labelled: int  # labelled rows so far, kept or waiting
-    alerts: Sequence[Alert] = ()  # open alerts of the model
+    deployed: bool = True  # whether a model answers
+    rolling: bool = False  # whether a rollout is being decided
+    alerts: Sequence[Alert] = ()  # open alerts of the version that answers
     requests: Sequence[Request] = ()  # retrainings asked for by people
 
 
@@ -36,9 +39,15 @@ class Cause:
     """Why a retraining is due."""
 
     trigger: str  # manual, cron, new_data, drift, decay or first
-    key: str  # identity of the cause: one cause, one retraining
+    rule: str  # the rule that found it; a rule remembers the mark of its last cause
+    mark: str  # tells its causes apart: the due time, the alert, the request
     reason: str  # in words, with the numbers
     numbers: Mapping[str, Any] = field(default_factory=dict)  # the evidence
+
+    @property
+    def key(self) -> str:
+        """Identity of the cause: one cause, one retraining."""
+        return f"{self.rule}:{self.mark}"
 
 
 class Trigger(Protocol):
@@ -64,7 +73,7 @@ class Manual:
         """Return the oldest request that was not taken yet."""
         for request in context.requests:
             words = f"{request.by or 'somebody'} asked for it" + (f": {request.reason}" if request.reason else "")
-            return Cause(trigger="manual", key=f"manual:{request.id}", reason=words, numbers={"request": request.id})
+            return Cause(trigger="manual", rule="manual", mark=request.id, reason=words)
         return None
 
 
@@ -82,22 +91,32 @@ class Cron:
 
     def due(self, context: Context) -> Cause | None:
         """Return the latest due time that was not acted on; several missed ones count as one."""
-        from cronsim import CronSim
-
-        since = context.state.cron.get(self.name, context.state.started)
-        if not since:
+        last = context.state.acted.get(self.name)
+        if last is None:
+            return None  # a schedule counts from the first look that knows it
+        latest = self.latest(context.now)
+        if latest is None or micros(latest) <= int(last):
             return None
-        zone = ZoneInfo(self.tz)
-        latest = next(CronSim(self.expression, context.now.astimezone(zone) + timedelta(seconds=1), reverse=True))
-        due = latest.astimezone(UTC)
-        if micros(due) <= since or due > context.now:
-            return None
+        local = latest.astimezone(ZoneInfo(self.tz))
         return Cause(
             trigger="cron",
-            key=f"{self.name}:{due.isoformat()}",
-            reason=f"scheduled for {latest:%Y-%m-%d %H:%M} {self.tz}",
-            numbers={"due": micros(due), "last": since},
+            rule=self.name,
+            mark=str(micros(latest)),
+            reason=f"scheduled for {local:%Y-%m-%d %H:%M} {self.tz}",
         )
+
+    def latest(self, now: datetime) -> datetime | None:
+        """Return the newest due time up to a moment, in UTC.
+
+        A time that the clock skips in spring is due right after the gap; one that comes twice in autumn is due once,
+        or twice where hour or minute is a `*` (as Debian's cron has it).
+        """
+        from cronsim import CronSim
+
+        # The second is added in UTC: local arithmetic would forget which of two equal hours in autumn is meant.
+        after = (now.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)).astimezone(ZoneInfo(self.tz))
+        due = next(CronSim(self.expression, after, reverse=True), None)
+        return None if due is None else due.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +131,15 @@ class NewData:
         return f"new_data({self.rows})"
 
     def due(self, context: Context) -> Cause | None:
-        """Return a cause when the dataset, with what waits to be kept, has grown enough."""
-        waiting = context.labelled - context.state.labelled
-        grown = context.rows + waiting - context.state.rows_at_last_run
+        """Return a cause when the dataset has grown enough; a retraining of any cause begins the count anew."""
+        before = context.state.rows_at_last_run
+        grown = context.rows - before
         if grown < self.rows:
             return None
         return Cause(
             trigger="new_data",
-            key=f"new_data:{context.state.rows_at_last_run}",
+            rule=self.name,
+            mark=str(before),
             reason=f"{grown:,} new rows since the last retraining",
             numbers={"rows": grown, "needed": self.rows},
         )
@@ -140,9 +160,10 @@ class OnAlert:
     def due(self, context: Context) -> Cause | None:
         """Return a cause for an open alert that was not acted on yet."""
         for alert in context.alerts:
-            key = f"{self.kind}:{alert.id}"
-            if alert.kind == self.kind and key not in context.state.causes:
-                return Cause(trigger=self.kind, key=key, reason=_words(alert), numbers=dict(alert.evidence))
+            if alert.kind == self.kind and context.state.acted.get(self.kind) != alert.id:
+                return Cause(
+                    trigger=self.kind, rule=self.kind, mark=alert.id, reason=alert.reason, numbers=dict(alert.evidence)
+                )
         return None
 
 
@@ -158,6 +179,8 @@ def cron(expression: str, *, tz: str = "UTC") -> Cron:
     """
     from cronsim import CronSim, CronSimError
 
+    if len(expression.split()) != 5:
+        raise InvalidInput(f"{expression!r} is not a schedule of five fields.", "Use five fields, like 0 3 * * *.")
     try:
         CronSim(expression, datetime(2026, 1, 1, tzinfo=ZoneInfo(tz)))
     except CronSimError as error:
@@ -192,37 +215,3 @@ def decay(metric: str, *, worse_by: float = 0.1) -> OnAlert:
     if not worse_by > 0:
         raise InvalidInput(f"decay(worse_by={worse_by}) is always due.", "Give a tolerance above 0.")
     return OnAlert(kind="decay", settings={"metric": metric, "worse_by": worse_by})
-
-
-def _words(alert: Alert) -> str:
-    numbers = alert.evidence
-    if alert.kind == "drift":
-        names = [str(column["name"]) for column in numbers.get("columns", ())][:3]
-        return f"{numbers.get('drifted')} of {numbers.get('compared')} columns drifted, first {', '.join(names)}"
-    shown = {name: value for name, value in numbers.items() if isinstance(value, int | float | str)}
-    return f"version {alert.version}: " + ", ".join(f"{name} {_short(value)}" for name, value in shown.items())
-
-
-def _short(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def ladder_due(context: Context, rungs: Sequence[int]) -> Cause | None:
-    """Return the next rung of a ladder that began with an alarm, when enough labelled rows have come since."""
-    ladder = context.state.ladder
-    if ladder is None or ladder.rung >= len(rungs):
-        return None
-    grown = context.labelled - ladder.began
-    if grown < rungs[ladder.rung]:
-        return None
-    return Cause(
-        trigger=ladder.trigger,
-        key=f"ladder:{ladder.alert}:{ladder.rung}",
-        reason=f"again with {grown:,} rows since the alarm of {ladder.trigger}",
-        numbers={"rows_since_alarm": grown, "rung": ladder.rung, "rungs": list(rungs)},
-    )
-
-
-def since(moment: int) -> datetime | None:
-    """Return the moment of stored microseconds; None for 0, which means never."""
-    return from_micros(moment) if moment else None

@@ -1,0 +1,86 @@
+"""Which retrainings are due now, and what the loop remembers once one of them begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tidewheel.clock import micros
+from tidewheel.loop.loop import Loop
+from tidewheel.loop.state import Ladder, LoopState, Running
+from tidewheel.loop.triggers import Cause, Context, Cron, Manual
+
+ALARMS = ("drift", "decay")
+LOOP = "loop"  # its mark is the first tick that could look
+
+
+def due_causes(loop: Loop, context: Context) -> list[Cause]:
+    """Return every cause that is due, the leading one first; one retraining answers them all."""
+    triggers = [Manual(), *(trigger for trigger in loop.on if not isinstance(trigger, Manual))]
+    asked = [trigger.due(context) for trigger in triggers]
+    found = [_first(context), *asked, _rung(context, loop.ladder)]
+    return list({cause.key: cause for cause in found if cause is not None}.values())
+
+
+def armed(loop: Loop, state: LoopState, now: int) -> dict[str, str]:
+    """Return the marks with one for the loop and every schedule seen for the first time: it counts from now on."""
+    names = [LOOP, *(trigger.name for trigger in loop.on if isinstance(trigger, Cron))]
+    return {name: str(now) for name in names} | state.acted
+
+
+def begun(state: LoopState, context: Context, causes: Sequence[Cause], running: Running, *, rows: int) -> LoopState:
+    """Return the state once a retraining has begun that answers these causes; `rows` are those of the dataset."""
+    today = context.now.date().isoformat()
+    return msgspec.structs.replace(
+        state,
+        running=running,
+        waiting=None,
+        seen=context.labelled,
+        settled=False,
+        acted=state.acted | {cause.rule: cause.mark for cause in causes},
+        last_run=micros(context.now),
+        rows_at_last_run=rows,
+        labelled_at_last_run=context.labelled,
+        day=today,
+        today=state.today + 1 if state.day == today else 1,
+        fruitless=0 if running.trigger == "manual" else state.fruitless,
+        ladder=_ladder(state, context, causes),
+        trouble="",
+    )
+
+
+def _first(context: Context) -> Cause | None:
+    """Nothing answers yet: try once with every version of the dataset, until something does."""
+    if context.deployed or context.state.acted.get("first") == context.version:
+        return None
+    again = ", and the data has changed since the last attempt" if "first" in context.state.acted else ""
+    return Cause(trigger="first", rule="first", mark=context.version, reason=f"nothing is deployed yet{again}")
+
+
+def _rung(context: Context, rungs: Sequence[int]) -> Cause | None:
+    """Return the highest rung of the ladder that enough labelled rows have come for since its alarm."""
+    ladder = context.state.ladder
+    if ladder is None:
+        return None
+    grown = context.labelled - ladder.began
+    reached = sum(grown >= rung for rung in rungs)
+    if reached <= ladder.rung:
+        return None
+    return Cause(
+        trigger=ladder.trigger,
+        rule="ladder",
+        mark=f"{ladder.alert}:{reached}",
+        reason=f"again with {grown:,} rows since the alarm of {ladder.trigger}",
+        numbers={"rows_since_alarm": grown, "rung": reached, "rungs": list(rungs)},
+    )
+
+
+def _ladder(state: LoopState, context: Context, causes: Sequence[Cause]) -> Ladder | None:
+    alarm = next((cause for cause in causes if cause.rule in ALARMS), None)
+    if alarm is not None:
+        return Ladder(trigger=alarm.trigger, alert=alarm.mark, began=context.labelled)
+    rung = next((cause for cause in causes if cause.rule == "ladder"), None)
+    if rung is None or state.ladder is None:
+        return state.ladder
+    return msgspec.structs.replace(state.ladder, rung=int(rung.numbers["rung"]))
