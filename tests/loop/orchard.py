@@ -1,0 +1,203 @@
+"""A small loop on real parts: apples in a dataset, a logistic regression, requests as serving logs them.
+
+Run as a program it ticks the loop in a process of its own, which may be told to kill itself:
+orchard.py HOME [COMMITS] ticks once, and dies by SIGKILL right after so many commits.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import sqlalchemy as sa
+
+from tidewheel.app import import_tables
+from tidewheel.blobs.folder import FolderBlobs
+from tidewheel.clock import SystemClock, micros
+from tidewheel.data.datasets import register
+from tidewheel.database.database import open_database
+from tidewheel.database.migrate import prepare
+from tidewheel.lineage.store import Store
+from tidewheel.loop.loop import Loop
+from tidewheel.loop.tick import tick
+from tidewheel.models.bundle import load_bundle
+from tidewheel.models.model import Model
+from tidewheel.models.scorer import Scorer
+from tidewheel.pipelines.pipeline import pipeline
+from tidewheel.pipelines.step import step
+from tidewheel.predictions.log import LogWriter
+from tidewheel.predictions.records import Outcome, Prediction
+from tidewheel.predictions.segments import log_folder
+from tidewheel.registry.traffic import current_traffic
+from tidewheel.registry.versions import get_model
+
+MODEL, DATA = "apples", "orchard"
+FEATURES = ("weight", "size")
+BOOK = "ORCHARD_BOOK"  # variable that names a file in which every execution of a step leaves a line
+
+
+@step
+def grow(rows: pl.DataFrame) -> Model:
+    """Fit a model, and note that it was done."""
+    from sklearn.linear_model import LogisticRegression
+
+    if BOOK in os.environ:
+        with Path(os.environ[BOOK]).open("a") as file:
+            file.write(f"{rows.height}\n")
+    table = rows.select(*FEATURES)
+    fitted = LogisticRegression().fit(table.to_pandas(), rows["good"].to_numpy())
+    return Model(fitted, example=table.head(20))
+
+
+@pipeline
+def apples(rows: pl.DataFrame) -> Model:
+    """Fit in one step."""
+    return grow(rows)
+
+
+@pipeline
+def pears(rows: pl.DataFrame) -> str:
+    """Return something that is no model."""
+    return f"{rows.height} pears"
+
+
+@step
+def rot(rows: pl.DataFrame) -> Model:
+    """Fail."""
+    raise ValueError(f"{rows.height} rows are rotten")
+
+
+@pipeline
+def rotten(rows: pl.DataFrame) -> Model:
+    """Fail in a step."""
+    return rot(rows)
+
+
+def make_loop(**changes: Any) -> Loop:
+    """Declare the loop."""
+    settings: dict[str, Any] = {"model": MODEL, "data": DATA, "label": "good", "holdout_rows": (20, 200)}
+    return Loop(changes.pop("pipeline", apples), **(settings | changes))
+
+
+def harvest(random: np.random.Generator, rows: int, *, shift: float = 0.0, noise: float = 0.05) -> pl.DataFrame:
+    """Draw labelled rows; `shift` moves the weights by so many deviations."""
+    weight, size = random.normal(shift, 1.0, rows), random.normal(0.0, 1.0, rows)
+    good = (weight + size > 0) ^ (random.random(rows) < noise)
+    return pl.DataFrame({"weight": weight, "size": size, "good": good.astype(np.int64)})
+
+
+def plant(store: Store, rows: int = 200) -> None:
+    """Register the dataset."""
+    register(store, DATA, harvest(np.random.default_rng(0), rows), label="good")
+
+
+@dataclass
+class Stand:
+    """Asks the champion about apples and logs the answers as serving does; labels come when told."""
+
+    store: Store
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
+    requests: int = 0
+    scorers: dict[int, Scorer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        folder = log_folder(self.store.home, MODEL)
+        self.predictions = LogWriter(folder, "w0")
+        self.outcomes = LogWriter(folder, "w0", kind=Outcome)
+
+    def serve(self, frame: pl.DataFrame) -> list[str]:
+        """Answer rows, one request each; return their ids."""
+        version = current_traffic(self.store, MODEL).champion
+        if version not in self.scorers:
+            digest = get_model(self.store, f"{MODEL}:{version}").bundle_digest
+            self.scorers[version] = load_bundle(self.store, digest).scorer()
+        table = frame.select(*FEATURES)
+        scores = self.scorers[version].score(table)
+        at = micros(self.store.clock.now())
+        ids = []
+        sure = scores.probabilities.tolist() if scores.probabilities is not None else [None] * table.height
+        for row, answer, probability in zip(table.iter_rows(), scores.prediction.tolist(), sure, strict=True):
+            self.requests += 1
+            ids.append(f"r{self.requests}")
+            self.predictions.append(
+                Prediction(
+                    id=ids[-1],
+                    at=at + self.requests,
+                    model=MODEL,
+                    version=version,
+                    arm="champion",
+                    propensity=1.0,
+                    unit="",
+                    status=200,
+                    features=[list(row)],
+                    output=[answer],
+                    probability=None if probability is None else [probability],
+                    latency_us=500,
+                )
+            )
+        self.predictions.flush()
+        return ids
+
+    def label(self, ids: Sequence[str], labels: Sequence[Any]) -> None:
+        """Bring the truth."""
+        at = micros(self.store.clock.now())
+        for one, label in zip(ids, labels, strict=True):
+            self.outcomes.append(Outcome(id=one, at=at, label=label))
+        self.outcomes.flush()
+
+    def sell(self, rows: int, *, shift: float = 0.0, noise: float = 0.05) -> pl.DataFrame:
+        """Answer rows and label them at once."""
+        frame = harvest(self.random, rows, shift=shift, noise=noise)
+        self.label(self.serve(frame), frame["good"].to_list())
+        return frame
+
+    def close(self) -> None:
+        """Let go of the segments."""
+        self.predictions.close()
+        self.outcomes.close()
+
+
+def open_orchard(home: Path) -> Store:
+    """Open a store on SQLite, with the machine's clock, as every process of a test does."""
+    import_tables()
+    database = open_database(f"sqlite:///{home / 'tidewheel.db'}")
+    prepare(database)
+    return Store(database=database, blobs=FolderBlobs(home / "blobs"), clock=SystemClock(), home=home)
+
+
+def die_after(store: Store, commits: int) -> None:
+    """Let this process be killed right after so many commits that wrote something."""
+    left = [commits]
+
+    def committed(connection: sa.engine.Connection) -> None:
+        if not connection.get_execution_options().get("tidewheel_write"):
+            return
+        left[0] -= 1
+        if left[0] == 0:
+            connection.connection.driver_connection.commit()  # type: ignore[union-attr]
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sa.event.listen(store.database.engine, "commit", committed)
+
+
+def main(home: Path, commits: int) -> None:
+    """Tick once."""
+    store = open_orchard(home)
+    if commits:
+        die_after(store, commits)
+    report = tick(store, make_loop(**LOOP))
+    print(report.trained.ending if report.trained else "busy" if report.busy else "idle")
+    store.close()
+
+
+LOOP: dict[str, Any] = {}
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
