@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
+collect_ignore_glob = ["src/tidewheel/database/migrations/*"]  # run by Alembic, importable by nobody else
 IN_CI = os.environ.get("TIDEWHEEL_CI") == "1"
 
 
