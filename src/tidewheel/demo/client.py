@@ -12,6 +12,7 @@ import orjson
 from tidewheel.errors import StorageUnavailable
 
 TRIES = 3
+IDLE_SECONDS = 2.0  # a connection that rested longer is opened anew: servers close idle ones, which is no failure
 
 
 class Client:
@@ -20,6 +21,7 @@ class Client:
     def __init__(self, host: str, port: int, model: str) -> None:
         self._host, self._port, self._model = host, port, model
         self._connection: http.client.HTTPConnection | None = None
+        self._used = 0.0  # monotonic second of the last answer
         self.failed = 0  # requests that got no answer, or a 5xx
         self.sent = 0  # requests in all
 
@@ -55,12 +57,18 @@ class Client:
         """Wait until the server answers by a traffic row or a newer one; says whether it does."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            status, body = self._once("GET", "/v2/health/ready", b"")
-            models = orjson.loads(body).get("models", []) if status == 200 else []
-            if any(item["name"] == self._model and item.get("deployment", 0) >= seq for item in models):
+            if self._deployment() >= seq:
                 return True
             time.sleep(0.01)
         return False
+
+    def _deployment(self) -> int:
+        try:
+            status, body = self._once("GET", "/v2/health/ready", b"")
+        except (OSError, http.client.HTTPException):
+            return 0
+        models = orjson.loads(body).get("models", []) if status == 200 else []
+        return max((int(item.get("deployment", 0)) for item in models if item["name"] == self._model), default=0)
 
     def _ask(self, method: str, path: str, body: bytes) -> Any:
         for attempt in range(TRIES):
@@ -84,14 +92,19 @@ class Client:
         raise StorageUnavailable(f"{method} {path} failed {TRIES} times.", "Look into serving.log in the home folder.")
 
     def _once(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        if self._connection is not None and time.monotonic() - self._used > IDLE_SECONDS:
+            self._connection.close()
+            self._connection = None
         if self._connection is None:
             self._connection = http.client.HTTPConnection(self._host, self._port, timeout=30)
         headers = {"content-type": "application/json"} if body else {}
         try:
             self._connection.request(method, path, body or None, headers)
             response = self._connection.getresponse()
-            return response.status, response.read()
+            answer = response.status, response.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()
             self._connection = None
             raise
+        self._used = time.monotonic()
+        return answer
