@@ -34,6 +34,7 @@ loop = make_loop(
     name={name!r},
     label={label!r},
     task={task!r},
+    history={history},
     sabotage={sabotage!r},
 )
 '''
@@ -152,6 +153,7 @@ def _prepare(store: Store, stream: Stream, settings: Settings, options: DemoOpti
             name=stream.name,
             label=stream.label,
             task=stream.task,
+            history=stream.history,
             sabotage=options.sabotage,
         )
     )
