@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from tidewheel.models.bundle import Bundle
 from tidewheel.monitoring.alerts import list_alerts, open_alerts
 from tidewheel.monitoring.observe import observe
 from tidewheel.monitoring.policy import MonitorPolicy
+from tidewheel.monitoring.state import load_state
 from tidewheel.monitoring.windows import list_windows
 from tidewheel.predictions.join import Joiner
 from tidewheel.predictions.segments import log_folder
@@ -95,24 +96,41 @@ def test_nothing_new_is_nothing_stored(live: Any) -> None:
 def test_two_observers_at_once_double_and_lose_no_window(any_live: Any) -> None:
     store = any_live.store
     found: list[Any] = []
-    for _ in range(4):
-        any_live.live(260, 1)
-        barrier = threading.Barrier(3)
-
-        def look(gate: threading.Barrier = barrier) -> None:
-            gate.wait()
-            found.extend(observe(store, MODEL, policy=POLICY))
-
-        threads = [threading.Thread(target=look) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(4):
+            any_live.live(260, 1)
+            for windows in pool.map(lambda _: observe(store, MODEL, policy=POLICY), range(3)):
+                found.extend(windows)
     found.extend(observe(store, MODEL, policy=POLICY))
     stored = list_windows(store, MODEL, 100)
     assert sorted(window.number for window in stored if window.kind == "traffic") == [1, 2, 3, 4, 5]
     assert sorted(window.number for window in stored if window.kind == "labels") == list(range(1, 11))
     assert sorted(window.id for window in found) == sorted(window.id for window in stored)
+
+
+def test_an_observer_that_was_overtaken_stores_nothing(any_live: Any) -> None:
+    """Another process observes between this one's reading and its writing, and brings a newer prediction, too."""
+    store = any_live.store
+
+    class Overtaken(Joiner):
+        def labelled(self, cursor: Any = None) -> Any:
+            any_live.live(30, 1)
+            overtaking.extend(observe(store, MODEL, policy=POLICY))
+            return super().labelled(cursor)
+
+    for start in (260, 250):
+        any_live.live(start, 1)
+        overtaking: list[Any] = []
+        assert observe(store, MODEL, policy=POLICY, joiner=Overtaken(log_folder(store.home, MODEL))) == []
+        assert overtaking
+    observe(store, MODEL, policy=POLICY)
+    stored = list_windows(store, MODEL, 100)
+    assert sorted(window.number for window in stored if window.kind == "traffic") == [1, 2]
+    assert sum(window.rows for window in stored if window.kind == "labels") == 500
+    with store.database.reading() as tx:
+        state = load_state(tx, MODEL).state
+    assert state is not None
+    assert state.traffic.rows == 260 + 30 + 250 + 30 - 400
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -251,27 +251,43 @@ def test_many_processes_make_one_decision(any_trial: Any) -> None:
     any_trial.behave(2, wrong=0.0)
     begun(any_trial, canary((10, 50), goal="accuracy", min_requests=50, error_margin=0.1))
     found: list[Decision] = []
-    for _ in range(20):
-        any_trial.go(40)
-        barrier = threading.Barrier(4)
-
-        def look(gate: threading.Barrier = barrier) -> None:
-            gate.wait()
-            decision = advance(store, MODEL)
-            if decision is not None:
-                found.append(decision)
-
-        threads = [threading.Thread(target=look) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            any_trial.go(40)
+            decisions = pool.map(lambda _: advance(store, MODEL), range(4))
+            found += [decision for decision in decisions if decision is not None]
     assert [decision.action for decision in found] == ["step", "promote"]
     assert events(store) == ["rollout.started", "rollout.stepped", "rollout.promoted"]
     assert len(traffic_history(store, MODEL)) == 4  # first champion, begin, step, promotion
     rollout = get_rollout(store, MODEL)
     assert rollout is not None
     assert rollout.numbers["errors"]["candidate_attempts"] == rollout.scored
+
+
+def test_a_look_that_was_overtaken_stores_and_decides_nothing(any_trial: Any) -> None:
+    """Another process looks between this one's reading and its writing; first it gathers, at last it decides."""
+    store = any_trial.store
+    any_trial.behave(2, wrong=0.0)
+    begun(any_trial, canary((50,), goal="accuracy", min_requests=50, error_margin=0.1))
+    overtaking: list[Decision | None] = []
+
+    class Overtaken(Joiner):
+        def labelled(self, cursor: Any = None) -> Any:
+            any_trial.go(10)
+            overtaking.append(advance(store, MODEL))
+            return super().labelled(cursor)
+
+    served = 0
+    while not overtaking or overtaking[-1] is None:
+        any_trial.go(20)
+        served += 30
+        assert served < 2_000
+        assert advance(store, MODEL, joiner=Overtaken(log_folder(store.home, MODEL))) is None
+        rollout = get_rollout(store, MODEL)
+        assert rollout is not None
+        assert rollout.scored == rollout.numbers["goal"]["rows"] == served
+    assert events(store) == ["rollout.started", "rollout.promoted"]
+    assert current_traffic(store, MODEL).champion == 2
 
 
 def test_a_look_that_dies_before_its_commit_is_repeated_and_not_lost(trial: Any) -> None:
