@@ -114,7 +114,7 @@ def test_a_declared_loop_shows_before_its_first_turn(store: Store) -> None:
 def test_the_first_model_serves_all(gauges: Store) -> None:
     turn(gauges, loop())
     state = shown(gauges)
-    assert (state.activity, state.doing, state.pipeline) == ("watching", "watching", "tides")
+    assert (state.activity, state.pipeline) == ("watching", "tides")
     assert state.traffic is not None
     assert (state.traffic.champion, state.traffic.challenger) == (1, None)
     (version,) = state.versions
@@ -122,10 +122,10 @@ def test_the_first_model_serves_all(gauges: Store) -> None:
     assert version.metrics["accuracy"] > 0.9
     assert version.run_id in {run.id for run in state.runs}
     assert {run.state for run in state.runs} == {"SUCCEEDED"}
-    assert state.runs[0].cause == "first: no model has been trained yet"
+    assert state.runs[0].cause.startswith("first: ")
     assert [(mark.kind, mark.label) for mark in state.marks] == [("retrained", ""), ("promoted", "v1")]
     assert [(reign.seq, reign.ends) for reign in state.reigns] == [(1, None)]
-    assert state.decisions[0].text == "version 1 answers all requests"
+    assert "version 1" in state.decisions[0].text
     assert state.running == ()
 
 

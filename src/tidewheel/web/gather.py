@@ -10,6 +10,7 @@ from tidewheel.lineage.read import find_entity, list_events
 from tidewheel.lineage.records import Event
 from tidewheel.lineage.store import Store
 from tidewheel.loop.loop import Loop
+from tidewheel.loop.state import load_state
 from tidewheel.loop.status import LoopStatus, status
 from tidewheel.monitoring.alerts import list_alerts, open_alerts
 from tidewheel.monitoring.windows import list_windows
@@ -83,15 +84,17 @@ def _loop_line(store: Store, model: str, turning: LoopStatus | None) -> LoopLine
     traffic = _traffic(store, model)
     return LoopLine(
         model=model,
-        activity=_activity(traffic, turning),
+        activity=_activity(store, model, traffic),
         alerts=len(turning.alerts if turning else open_alerts(store, model)),
     )
 
 
-def _activity(traffic: Traffic | None, turning: LoopStatus | None) -> Activity:
+def _activity(store: Store, model: str, traffic: Traffic | None) -> Activity:
     if traffic is not None and traffic.challenger is not None:
         return "deciding"
-    if turning is not None and turning.busy:
+    with store.database.reading() as tx:
+        training = load_state(tx, model).state.running is not None
+    if training:
         return "training"
     return "watching" if traffic is not None else "empty"
 
@@ -117,7 +120,7 @@ def _state(store: Store, loops: Sequence[Loop], turning: LoopStatus | None, mode
         model=model,
         pipeline=runs[0].pipeline if runs else "",
         doing=turning.doing if turning else "",
-        activity=_activity(traffic, turning),
+        activity=_activity(store, model, traffic),
         running=tuple(_counted(store, run) for run in runs if run.ended is None and run.state != "LOST"),
         traffic=_traffic_line(traffic) if traffic else None,
         rollout=_rollout(store, model) if traffic else None,
