@@ -1,16 +1,21 @@
 """A small loop on real parts: apples in a dataset, a logistic regression, requests as serving logs them.
 
-Run as a program it ticks the loop in a process of its own, which may be told to kill itself:
-orchard.py HOME [COMMITS] ticks once, and dies by SIGKILL right after so many commits.
+Run as a program it forks processes that tick, kills them, and prints what they left behind, one JSON object a line:
+orchard.py kill FOLDER FIRST STEP    a tick is killed right after its FIRST-th commit, the next one STEP commits later
+orchard.py crowd FOLDER COUNT        so many processes tick at once
+Forked, because a process that imports everything costs seconds; nothing here has started threads before.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +26,28 @@ import sqlalchemy as sa
 from tidewheel.app import import_tables
 from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.clock import SystemClock, micros
-from tidewheel.data.datasets import register
+from tidewheel.data import datasets
 from tidewheel.database.database import open_database
 from tidewheel.database.migrate import prepare
+from tidewheel.evaluation import gates
+from tidewheel.lineage.read import find_entity, list_events
 from tidewheel.lineage.store import Store
+from tidewheel.loop import triggers
 from tidewheel.loop.loop import Loop
-from tidewheel.loop.tick import tick
+from tidewheel.loop.status import status
+from tidewheel.loop.tick import Ticker, tick
 from tidewheel.models.bundle import load_bundle
 from tidewheel.models.model import Model
 from tidewheel.models.scorer import Scorer
 from tidewheel.pipelines.pipeline import pipeline
+from tidewheel.pipelines.runs import list_runs
 from tidewheel.pipelines.step import step
 from tidewheel.predictions.log import LogWriter
 from tidewheel.predictions.records import Outcome, Prediction
 from tidewheel.predictions.segments import log_folder
 from tidewheel.registry.traffic import current_traffic
-from tidewheel.registry.versions import get_model
+from tidewheel.registry.versions import get_model, list_versions
+from tidewheel.rollout import rollouts
 
 MODEL, DATA = "apples", "orchard"
 FEATURES = ("weight", "size")
@@ -95,7 +106,7 @@ def harvest(random: np.random.Generator, rows: int, *, shift: float = 0.0, noise
 
 def plant(store: Store, rows: int = 200) -> None:
     """Register the dataset."""
-    register(store, DATA, harvest(np.random.default_rng(0), rows), label="good")
+    datasets.register(store, DATA, harvest(np.random.default_rng(0), rows), label="good")
 
 
 @dataclass
@@ -187,17 +198,116 @@ def die_after(store: Store, commits: int) -> None:
     sa.event.listen(store.database.engine, "commit", committed)
 
 
-def main(home: Path, commits: int) -> None:
-    """Tick once."""
+def forked(work: Callable[[], None]) -> int:
+    """Do something in a process of its own; return how it ended, negative for a signal."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            sys.stdout.flush()
+            os._exit(1 if sys.exc_info()[0] else 0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def prepare_retraining(home: Path) -> None:
+    """Plant, deploy the first model and sell enough apples for the next one; the labels wait in the log."""
     store = open_orchard(home)
-    if commits:
-        die_after(store, commits)
-    report = tick(store, make_loop(**LOOP))
-    print(report.trained.ending if report.trained else "busy" if report.busy else "idle")
+    plant(store)
+    tick(store, make_loop())
+    Stand(store).sell(60)
     store.close()
 
 
-LOOP: dict[str, Any] = {}
+def due_loop() -> Loop:
+    """Declare the loop whose retraining is due."""
+    return make_loop(
+        on=[triggers.new_data(rows=60)],
+        collect_rows=30,
+        rollout=rollouts.canary(),
+        gates=[gates.threshold("accuracy", at_least=0.5)],
+    )
+
+
+def tick_and_die(home: Path, commits: int) -> None:
+    """Tick once and be killed on the way."""
+    store = open_orchard(home)
+    die_after(store, commits)
+    tick(store, due_loop())
+
+
+def tick_and_tell(home: Path) -> None:
+    """Tick until nothing is left to do and print what there is."""
+    store = open_orchard(home)
+    ticker = Ticker(store, due_loop())
+    for _ in range(3):
+        ticker.tick()
+    found = status(store, MODEL)[0]
+    with store.database.reading() as tx:
+        subject = find_entity(tx, "model", MODEL).id
+        told = [event.type for event in list_events(tx, subject_id=subject, limit=1000)]
+    answer = {
+        "busy": found.busy,
+        "labelled": found.labelled,
+        "challenger": found.challenger,
+        "counters": dict(found.counters),
+        "rows": datasets.get(store, DATA).rows,
+        "versions": len(list_versions(store, MODEL)),
+        "runs": sorted(str(run.state) for run in list_runs(store)),
+        "rollouts": told.count("rollout.started"),
+        "passed": told.count("gate.passed"),
+        "failed": told.count("run.failed"),
+        "steps": len(Path(os.environ[BOOK]).read_text().split()),
+    }
+    print(json.dumps(answer))
+    store.close()
+
+
+def kill(folder: Path, first: int, step_by: int) -> None:
+    """Kill ticks at one commit after the other, let the next process go on, and tell."""
+    os.environ[BOOK] = str(folder / "before.txt")
+    base = folder / "base"
+    base.mkdir()
+    if forked(lambda: prepare_retraining(base)):
+        raise SystemExit("the orchard could not be prepared")
+    commits = first
+    while True:
+        home = folder / str(commits)
+        shutil.copytree(base, home)
+        os.environ[BOOK] = str(home / "book.txt")
+        Path(os.environ[BOOK]).touch()
+        ended = forked(partial(tick_and_die, home, commits))
+        if forked(partial(tick_and_tell, home)):
+            raise SystemExit(f"no process could go on after commit {commits}")
+        if ended != -signal.SIGKILL:
+            return  # it had come to its end before
+        commits += step_by
+
+
+def crowd(folder: Path, count: int) -> None:
+    """Let processes tick at once, and tell."""
+    os.environ[BOOK] = str(folder / "book.txt")
+    if forked(partial(prepare_retraining, folder)):
+        raise SystemExit("the orchard could not be prepared")
+    Path(os.environ[BOOK]).write_text("")
+    children = []
+    for _ in range(count):
+        child = os.fork()
+        if not child:
+            store = open_orchard(folder)
+            ticker = Ticker(store, due_loop())
+            trained = 0
+            for _ in range(30):
+                trained += ticker.tick().trained is not None
+            os._exit(trained)
+        children.append(child)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+    forked(partial(tick_and_tell, folder))
+
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    words = sys.argv[1:]
+    if words[0] == "kill":
+        kill(Path(words[1]), int(words[2]), int(words[3]))
+    else:
+        crowd(Path(words[1]), int(words[2]))

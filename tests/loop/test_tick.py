@@ -96,7 +96,9 @@ def test_alert_retrains_once_and_again_on_the_ladder(stand: Any, orchard: Module
         worse_by=0.05,
         run_length=1_000.0,
     )
-    loop = orchard.make_loop(on=[rule], monitor=policy, ladder=(40, 80), gates=[gates.threshold("accuracy", at_least=1)])
+    loop = orchard.make_loop(
+        on=[rule], monitor=policy, ladder=(40, 80), gates=[gates.threshold("accuracy", at_least=1)]
+    )
     ticker = Ticker(store, loop)
     first = ticker.tick()
     assert first.trained is not None
