@@ -64,7 +64,10 @@ class Client:
 
     def _deployment(self) -> int:
         try:
-            status, body = self._once("GET", "/v2/health/ready", b"")
+            try:
+                status, body = self._once("GET", "/v2/health/ready", b"")
+            except (OSError, http.client.HTTPException):  # the server closed an idle connection
+                status, body = 0, b""
         except (OSError, http.client.HTTPException):
             return 0
         models = orjson.loads(body).get("models", []) if status == 200 else []

@@ -10,7 +10,7 @@ import polars as pl
 from tidewheel.demo.learner import learn
 from tidewheel.evaluation import gates
 from tidewheel.loop import triggers
-from tidewheel.loop.loop import Loop
+from tidewheel.loop.loop import GameDay, Loop
 from tidewheel.models.model import Model
 from tidewheel.models.signature import Task
 from tidewheel.monitoring.policy import MonitorPolicy
@@ -69,5 +69,5 @@ def make_loop(*, name: str, label: str, task: Task, history: int, sabotage: str 
             window_rows=window, label_rows=window, psi=PSI, windows=2, decay=metric, worse_by=worse_by
         ),
         parameters={"label": label, "task": task},
-        game_day=FAULT if sabotage == "serving" else 0.0,
+        game_day=GameDay(fault=FAULT if sabotage == "serving" else 0.0, shuffle_labels=sabotage == "labels"),
     )

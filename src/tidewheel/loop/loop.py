@@ -16,6 +16,14 @@ from tidewheel.pipelines.pipeline import Pipeline
 from tidewheel.rollout.rollouts import Canary
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GameDay:
+    """What goes wrong on purpose, once, so that a team sees what happens then."""
+
+    fault: float = 0.0  # share of its requests that the first candidate on trial fails on, 0 to 1
+    shuffle_labels: bool = False  # whether the first retraining learns from shuffled labels
+
+
 @dataclass(frozen=True, slots=True)
 class Loop:
     """Pipeline, triggers, gates and rollout of one model.
@@ -46,7 +54,7 @@ class Loop:
     collect_rows: int = 100  # they are kept in parts of at least so many, or before a retraining
     monitor: MonitorPolicy | None = None  # what is watched; None: what drift and decay triggers ask for
     parameters: Mapping[str, Any] = field(default_factory=dict)  # further parameters of the pipeline
-    game_day: float = 0.0  # share of requests that the first challenger is made to fail on, to rehearse a rollback
+    game_day: GameDay = GameDay()  # failures on purpose, to rehearse a refusal or a rollback
 
     def __post_init__(self) -> None:
         check_name("model", self.model)

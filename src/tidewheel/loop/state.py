@@ -50,6 +50,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     owner: str  # machine and home of the process that does it; see `owner_of`
     since: int  # begin, or takeover from a process that is gone; microseconds since 1970
     dataset: str  # pinned version, name:7
+    unseen: int | None = None  # rows of it that the champion was not fitted on; None: all may be judged on
     attempts: int = 1  # processes that worked on it
     judged: Judged | None = None  # once the gates have judged
     version: int | None = None  # once a version is registered

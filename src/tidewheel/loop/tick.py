@@ -22,6 +22,7 @@ from tidewheel.loop.causes import LOOP, armed, begun, due_causes
 from tidewheel.loop.decisions import decide
 from tidewheel.loop.facts import Facts, read_facts
 from tidewheel.loop.loop import Loop
+from tidewheel.loop.material import unseen_rows
 from tidewheel.loop.policy import Refusal, refusal
 from tidewheel.loop.requests import take_requests
 from tidewheel.loop.state import Claim, Overtaken, Running, Waiting, load_state, owner_of
@@ -175,6 +176,7 @@ class Ticker:
             owner=owner_of(store.home),
             since=micros(context.now),
             dataset=dataset.reference,
+            unseen=unseen_rows(store, loop, dataset),
         )
         state = begun(claim.state, context, causes, running, rows=dataset.rows)
         with claim.moving(**{name: getattr(state, name) for name in state.__struct_fields__}) as tx:

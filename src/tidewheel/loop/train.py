@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
+import polars as pl
 from sqlalchemy.engine import Connection
 
 from tidewheel.data import datasets
@@ -32,7 +33,7 @@ from tidewheel.models.bundle import load_bundle, save_bundle
 from tidewheel.models.model import Model
 from tidewheel.models.scorer import Scorer
 from tidewheel.registry.promotion import promote
-from tidewheel.registry.versions import ModelVersion, get_model, register_model
+from tidewheel.registry.versions import ModelVersion, get_model, list_versions, register_model
 from tidewheel.rollout.begin import begin
 from tidewheel.rollout.stored import get_rollout
 
@@ -73,11 +74,20 @@ class _Job:
     @cached_property
     def material(self) -> Material:
         """The pinned rows; read when a stage needs them."""
-        return pin(self.store, self.loop, self.running.dataset)
+        return pin(self.store, self.loop, self.running.dataset, unseen=self.running.unseen)
+
+    @property
+    def rehearses_labels(self) -> bool:
+        """Whether this is the retraining that a game day spoils: the first one after the first model."""
+        if not self.loop.game_day.shuffle_labels or self.running.trigger == "first" or self.claim.state.fruitless:
+            return False
+        return len(list_versions(self.store, self.loop.model)) == 1
 
     def fit(self, part: Part) -> Fitted:
         """Run the pipeline on a part of the rows."""
         rows = self.material.fit if part == "candidate" else self.material.all
+        if part == "candidate" and self.rehearses_labels:
+            rows = rows.with_columns(pl.col(self.loop.label).shuffle(seed=0))
         return fit(self.store, self.loop, self.running, rows, part=part, executor=self.executor)
 
     def tell(self, tx: Connection, kind: str, text: str, **numbers: Any) -> None:
@@ -153,6 +163,8 @@ def _write_verdict(job: _Job, subject: Subject, judged: Judged, judgement: Judge
         _tell_run(job, tx, judged.run, job.material.fit.height)
         verdict = "passed" if judged.passed else "refused"
         text = f"gates {verdict} the candidate: {judged.reason}"
+        if job.rehearses_labels:
+            text = f"game day, shuffled labels: {text}"
         job.tell(tx, f"gate.{verdict}", text, evaluation=record.id, run=judged.run, metrics=judged.metrics)
 
 
@@ -222,7 +234,7 @@ def _roll_out(job: _Job) -> Trained:
         return Trained(ending="deployed", reason=text, **found)
     latest = get_rollout(store, loop.model)
     if latest is None or latest.candidate != version.seq:
-        fault = loop.game_day if version.seq == 2 else 0.0
+        fault = loop.game_day.fault if version.seq == 2 else 0.0
         begin(store, loop.model, version.seq, loop.rollout, by="loop", fault=fault)
     job.claim.move(running=None, fruitless=0)
     return Trained(ending="rolling", reason=f"version {seq} begins its rollout", **found)
