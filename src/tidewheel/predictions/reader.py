@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -114,26 +114,30 @@ class LogReader(Generic[Record]):
 
 def _read_segment(path: Path, start: int, stop: int | None, limit: int | None) -> Scan:
     """Return the frames of one file between two offsets, their offsets counted from the beginning of the file."""
-    payloads: list[tuple[int, bytes]] = []
-    damaged, closed, chunk = 0, False, CHUNK_BYTES
     try:
         size = path.stat().st_size
-        end = size if stop is None else min(size, stop)
-        at = min(start, size)  # a machine that lost power can leave a file shorter than what was read of it
+        # A machine that lost power can leave a file shorter than what was read of it.
+        at, end = min(start, size), size if stop is None else min(size, stop)
         if at >= end:
             return Scan(payloads=[], end=at, damaged=0, closed=False)
         with path.open("rb") as file:
-            while at < end and not closed and (limit is None or len(payloads) < limit):
-                file.seek(at)
-                data = file.read(min(chunk, end - at))
-                rest = None if limit is None else limit - len(payloads)
-                found = scan(data, whole=at + len(data) >= end, limit=rest)
-                payloads += [(at + offset, payload) for offset, payload in found.payloads]
-                damaged, closed = damaged + found.damaged, found.closed
-                if found.end == 0 and len(data) >= end - at:
-                    break
-                chunk = CHUNK_BYTES if found.end else chunk * 2  # a frame larger than the chunk
-                at += found.end
+            return _scan_file(file, at, end, limit)
     except FileNotFoundError:
         return Scan(payloads=[], end=0, damaged=0, closed=False)
+
+
+def _scan_file(file: BinaryIO, at: int, end: int, limit: int | None) -> Scan:
+    payloads: list[tuple[int, bytes]] = []
+    damaged, closed, chunk = 0, False, CHUNK_BYTES
+    while at < end and not closed and (limit is None or len(payloads) < limit):
+        file.seek(at)
+        data = file.read(min(chunk, end - at))
+        whole = len(data) >= end - at
+        found = scan(data, whole=whole, limit=None if limit is None else limit - len(payloads))
+        payloads += [(at + offset, payload) for offset, payload in found.payloads]
+        damaged, closed = damaged + found.damaged, found.closed
+        if found.end == 0 and whole:
+            break
+        chunk = CHUNK_BYTES if found.end else chunk * 2  # a frame larger than the chunk
+        at += found.end
     return Scan(payloads=payloads, end=at, damaged=damaged, closed=closed)
