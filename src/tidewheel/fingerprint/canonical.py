@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import math
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -187,7 +188,7 @@ def _packed(values: Sequence[Any]) -> tuple[str, list[bytes]] | None:
         return None
     kinds = set(map(type, values))
     if kinds == {float}:
-        return "float", [array("d", values).tobytes()]
+        return "float", [array("d", (_number(value) for value in values)).tobytes()]
     if kinds == {int}:
         return "int", [",".join(map(str, values)).encode()]
     if kinds == {bool}:
@@ -196,6 +197,11 @@ def _packed(values: Sequence[Any]) -> tuple[str, list[bytes]] | None:
         texts = [text.encode("utf-8", "surrogatepass") for text in values]
         return "str", [array("q", map(len, texts)).tobytes(), b"".join(texts)]
     return None
+
+
+def _number(value: float) -> float:
+    """Return a float with one bit pattern for every NaN: their payloads mean nothing and do not survive storage."""
+    return value if value == value else math.nan  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _text(value: object) -> bytes:
@@ -207,8 +213,8 @@ _SCALARS: dict[type, Callable[[Any], bytes]] = {
     EllipsisType: _text,
     bool: _text,
     int: _text,
-    float: lambda value: struct.pack(">d", value),
-    complex: lambda value: struct.pack(">dd", value.real, value.imag),
+    float: lambda value: struct.pack(">d", _number(value)),
+    complex: lambda value: struct.pack(">dd", _number(value.real), _number(value.imag)),
     str: lambda value: value.encode("utf-8", "surrogatepass"),
     bytes: bytes,
     bytearray: bytes,

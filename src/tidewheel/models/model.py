@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,13 +56,14 @@ class Model:
         self.adapter = adapter_of(example)
         self.trust = trust
         self._digest = ""
+        self._packed = b""
 
     @classmethod
     def restored(cls, estimator: Any, *, signature: Signature, adapter: Adapter, trust: bool = False) -> Model:
         """Build a model from stored parts, without looking at the estimator again."""
         model = cls.__new__(cls)
-        parts = {"estimator": estimator, "signature": signature, "adapter": adapter, "trust": trust, "_digest": ""}
-        vars(model).update(parts)
+        parts = {"estimator": estimator, "signature": signature, "adapter": adapter, "trust": trust}
+        vars(model).update(parts, _digest="", _packed=b"")
         return model
 
     def predict(self, frame: Any) -> Matrix:
@@ -106,6 +107,15 @@ class Model:
 
             self._digest = digest_of_model(self)
         return self._digest
+
+    def packed(self, make: Callable[[Model], bytes]) -> bytes:
+        """Return the model's own bytes, made once: packing costs as much as a small fit, and a step asks twice."""
+        if not self._packed:
+            self._packed = make(self)
+        return self._packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_packed": b""}
 
     def __repr__(self) -> str:
         shape = f"{len(self.signature.fields)} fields"

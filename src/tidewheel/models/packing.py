@@ -30,6 +30,10 @@ def pack(model: Model) -> bytes:
 
     Raises UnsupportedFormat when skops cannot hold it and the model does not carry trust=True.
     """
+    return model.packed(_pack)
+
+
+def _pack(model: Model) -> bytes:
     try:
         form, estimator = "skops", dump_estimator(model.estimator)
     except UnsupportedFormat:
