@@ -126,6 +126,19 @@ def test_other_connections_are_refused(shop: Shop) -> None:
         asyncio.run(application(shop.engine)({"type": "websocket"}, nothing, nothing))
 
 
+def test_a_mistake_of_the_server_itself_is_answered_without_its_traceback(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Mistaken(Engine):
+        def handle(self, *_: Any) -> Any:
+            raise ZeroDivisionError("secret")
+
+    found = Exchange(Mistaken(shop.store, writer="w1"), [BODY])
+    assert found.status == 500
+    assert "secret" not in str(found.content)
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_a_taken_port_is_named(shop: Shop) -> None:
     import socket
 

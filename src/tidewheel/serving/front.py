@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -16,13 +17,16 @@ import uvicorn
 from tidewheel.errors import Conflict, InvalidInput
 from tidewheel.lineage.store import Store
 from tidewheel.serving.engine import Engine
-from tidewheel.serving.response import JSON, Response, error_response
+from tidewheel.serving.response import JSON, Response, error_response, json_response
 
 BODY_SECONDS = 30.0  # how long a caller may take to send a body
 DRAIN_PAUSE = 0.01  # seconds between looks whether busy connections have ended by themselves
 DRAIN_LOOKS = 50
 OVERFLOW = 4  # a refused body is read to this many times the limit, so that its sender gets to read the refusal
 CLOSE = (b"connection", b"close")
+FAILED = json_response(500, {"error": "The server failed.", "mend": "The cause stands in its own log."})
+
+logger = logging.getLogger("tidewheel.serving")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -74,7 +78,11 @@ def application(engine: Engine, draining: Draining | None = None) -> Application
                 except _Overflow:
                     await _send(send, engine.oversized(method, scope["path"], scope["headers"]), (CLOSE,))
                     return
-        response = handle(method, scope["path"], scope["headers"], body)
+        try:
+            response = handle(method, scope["path"], scope["headers"], body)
+        except Exception:
+            logger.exception("%s %s failed", method, scope["path"])
+            response = FAILED
         await _send(send, response, (CLOSE,) if drain.on else ())
 
     return app
