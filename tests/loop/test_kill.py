@@ -17,7 +17,7 @@ def play(orchard: ModuleType, *words: object) -> list[Any]:
     """Run the orchard as a program and return what it tells."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
     command = [sys.executable, str(orchard.__file__), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -10,7 +10,6 @@ import pytest
 
 from tidewheel.clock import ManualClock
 from tidewheel.data import datasets
-from tidewheel.errors import NotFound
 from tidewheel.evaluation import gates
 from tidewheel.lineage.read import find_entity, list_events
 from tidewheel.lineage.store import Store
@@ -22,7 +21,6 @@ from tidewheel.monitoring.policy import MonitorPolicy
 from tidewheel.pipelines.runs import list_runs
 from tidewheel.registry.traffic import current_traffic
 from tidewheel.registry.versions import list_versions
-from tidewheel.rollout.rollouts import canary
 
 
 def state_of(store: Store) -> LoopStatus:
