@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidewheel.web.chart import LOW, TOP, Span, describe, draw_chart, draw_reigns, scale_of, span_of
+from tidewheel.web.chart import LOW, TALL, TOP, Span, describe, draw_chart, draw_reigns, scale_of, span_of
 from tidewheel.web.records import Chart, Mark, Point, Reign, Status
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,6 +43,7 @@ def test_everything_stays_inside_the_picture(values: list[float | None], limit: 
 
 @given(st.lists(st.floats(-1e9, 1e9, allow_subnormal=False), min_size=1, max_size=20))
 def test_grid_lines_are_few_and_round(values: list[float]) -> None:
+    assert 2 <= len(scale_of(line(list(values)), TALL).ticks) <= 6
     scale = scale_of(line(list(values)))
     assert 1 <= len(scale.ticks) <= 4
     steps = [later - sooner for sooner, later in zip(scale.ticks, scale.ticks[1:], strict=False)]
@@ -112,6 +113,13 @@ def test_a_chart_without_values_says_so(values: list[float | None]) -> None:
     span = span_of([chart])
     assert span is not None
     assert elements(draw_chart(chart, span, ()), "circle") == []
+
+
+def test_a_decision_after_the_last_window_is_still_seen() -> None:
+    chart = line([1.0, 2.0])
+    late = Mark(at=START + timedelta(minutes=4), kind="promoted", label="v2", note="Late.")
+    span = span_of([chart], [replace(late, at=START - timedelta(days=1)), late])
+    assert span == Span(begins=START, ends=late.at)
 
 
 def test_no_points_no_span() -> None:

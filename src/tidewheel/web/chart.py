@@ -19,8 +19,9 @@ from tidewheel.web.wording import count, number
 TOP, FOOT = 20, 18  # pixels above and below the plotting area
 TALL, LOW = 190, 104  # pixels of the plotting area of the first chart and of the others
 GUTTER = 52  # pixels left of the plotting area, for the values of the grid lines
-GRID_LINES = 3
-LABEL_GAP = 6.0  # percent of the width below which a second label would touch the first
+GRID_PIXELS = 38  # least distance of grid lines, roughly
+LABEL_GAP = 1_100.0  # over the height: percent of the width below which a second label would touch the first
+REIGN_GAP = 3.0  # percent of the width that a label in the strip of champions needs
 GLYPHS = {"retrained": "○", "promoted": "●", "refused": "✕", "rolled back": "◀"}
 
 
@@ -52,12 +53,12 @@ class Scale:
         return TOP + round(self.height * (1 - (value - self.low) / (self.high - self.low)), 2)
 
 
-def span_of(charts: Sequence[Chart]) -> Span | None:
-    """Return the stretch of time over which charts have points; None without points."""
+def span_of(charts: Sequence[Chart], marks: Sequence[Mark] = ()) -> Span | None:
+    """Return the stretch of time from the first point of the charts to the last point or mark; None without points."""
     moments = [point.at for chart in charts for point in chart.points]
     if not moments:
         return None
-    begins, ends = min(moments), max(moments)
+    begins, ends = min(moments), max([*moments, *(mark.at for mark in marks)])
     return Span(begins=begins if begins < ends else ends - timedelta(minutes=1), ends=ends)
 
 
@@ -69,7 +70,7 @@ def scale_of(chart: Chart, height: int = LOW) -> Scale:
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     room = (high - low) or abs(high) or (0.05 if chart.unit == "percent" else 1.0)
     low, high = (low if chart.zero else low - 0.12 * room), high + 0.12 * room
-    step = _round_step((high - low) / GRID_LINES)
+    step = _round_step((high - low) / max(3, height // GRID_PIXELS))
     first = math.ceil(low / step)
     ticks = tuple(float(f"{n * step:.12g}") for n in range(first, math.floor(high / step) + 1))
     return Scale(low=low, high=high, height=height, ticks=ticks)
@@ -178,11 +179,11 @@ def _points(chart: Chart, span: Span, scale: Scale) -> Iterator[Markup]:
 
 def _marks(marks: Sequence[Mark], span: Span, scale: Scale) -> Iterator[Markup]:
     """Draw what the loop did: beginnings above, decisions below, with labels where there is room."""
-    labelled = -LABEL_GAP
-    bottom = TOP + scale.height
+    gap = LABEL_GAP / scale.height  # tall charts are wide, low ones stand beside each other
+    labelled, bottom = -gap, TOP + scale.height
     for mark in marks:
         x, begins = span.percent(mark.at), mark.kind == "retrained"
-        roomy = not begins and x - labelled >= LABEL_GAP
+        roomy = not begins and x - labelled >= gap
         labelled = x if roomy else labelled
         words = f"{GLYPHS[mark.kind]} {mark.label}".strip() if roomy else GLYPHS[mark.kind]
         yield Markup(
@@ -200,7 +201,7 @@ def draw_reigns(reigns: Sequence[Reign], span: Span) -> Markup:
         left, right = span.percent(reign.begins), span.percent(reign.ends or span.ends)
         if right <= left:
             continue
-        name = f"v{reign.seq}" if right - left >= LABEL_GAP / 2 else ""
+        name = f"v{reign.seq}" if right - left >= REIGN_GAP else ""
         parts.append(
             Markup(
                 '<g class="reign {}"><title>{}</title><rect x="{}%" width="{}%" height="22"/>'

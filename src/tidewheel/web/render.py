@@ -74,7 +74,7 @@ class Renderer:
 
 def draw(state: LoopState) -> Drawn | None:
     """Draw the charts of a loop; None when there is nothing to draw yet."""
-    span = chart.span_of(state.charts)
+    span = chart.span_of(state.charts, state.marks)
     if span is None:
         return None
     length = span.ends - span.begins
