@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidewheel.demo.client import Client
-from tidewheel.lineage.read import get_execution, list_entities, list_events, list_versions
+from tidewheel.lineage.read import get_execution, get_version, list_entities, list_events
 from tidewheel.lineage.store import Store
 from tidewheel.loop.status import LoopStatus, status
 from tidewheel.predictions.reader import LogReader
-from tidewheel.predictions.records import Prediction
+from tidewheel.predictions.records import ANSWERED, Prediction
+from tidewheel.predictions.segments import log_folder
 from tidewheel.registry.traffic import current_traffic
-from tidewheel.registry.versions import get_model
+from tidewheel.registry.versions import ModelVersion, get_model
 
 SHOWN = ("trigger.fired", "gate.", "rollout.", "model.deployed", "run.failed")
 
@@ -59,27 +60,32 @@ class Journal:
 
 def trace(store: Store, model: str, request_id: str) -> dict[str, Any]:
     """Return what stands behind one prediction: version, run, data, code and environment."""
-    found: Prediction | None = None
-    for record in LogReader(store.home / "log" / model, Prediction).read().records:
-        if record.id == request_id and record.status == 200:
-            found = record
+    records = LogReader(log_folder(store.home, model), Prediction).read().records
+    found = next((each for each in reversed(records) if each.id == request_id and each.status == ANSWERED), None)
     if found is None:
         return {"request": request_id}
     version = get_model(store, f"{model}:{found.version}")
-    answer: dict[str, Any] = {
+    return {
         "request": request_id,
         "prediction": found.output[0],
         "model": f"{model}:{found.version}",
         "arm": found.arm,
         "bundle": version.bundle_digest,
-        "run": version.run_id,
+        **_origins(store, version),
     }
+
+
+def _origins(store: Store, version: ModelVersion) -> dict[str, Any]:
     with store.database.reading() as tx:
-        if version.run_id:
-            run = get_execution(tx, version.run_id)
-            answer |= {"pipeline": run.job, "code": run.code_digest, "environment": run.environment_digest}
-        for entity in list_entities(tx, "dataset"):
-            for item in list_versions(tx, entity.id):
-                if item.id == version.dataset_version_id:
-                    answer |= {"dataset": f"{entity.name}:{item.seq}", "dataset_digest": item.digest}
-    return answer
+        run = get_execution(tx, version.run_id)
+        data = get_version(tx, version.dataset_version_id)
+        names = {entity.id: entity.name for entity in list_entities(tx, "dataset")}
+    return {
+        "run": run.id,
+        "cause": run.facets.get("cause", {}).get("reason", ""),
+        "pipeline": run.job,
+        "code": run.code_digest,
+        "environment": run.environment_digest,
+        "dataset": f"{names[data.entity_id]}:{data.seq}",
+        "dataset_digest": data.digest,
+    }
