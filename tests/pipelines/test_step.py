@@ -106,6 +106,7 @@ def several() -> Any:
             lambda: step(on="moon"),  # type: ignore[call-overload]
             'on="inline"',
         ),
+        (lambda: step(on="inline", timeout=1), "Leave one of the two out"),
         (lambda: step(later), r"async.*\n.*asyncio.run"),
         (lambda: step(several), "generator"),
         (

@@ -26,8 +26,10 @@ def lives_here(host: str, home: str, at: Path) -> bool:
 
 
 @contextmanager
-def run_lock(home: Path, run_id: str) -> Iterator[Path]:
-    """Hold the lock of a run; gives its path, which may be removed once the run has ended.
+def run_lock(home: Path, run_id: str) -> Iterator[None]:
+    """Hold the lock of a run.
+
+    Its file is removed before it is released: whoever waits for it finds that out (by the link count) and begins anew.
 
     Raises AlreadyRunning when a living process holds it, StorageUnavailable when it cannot be made.
     """
@@ -46,8 +48,9 @@ def run_lock(home: Path, run_id: str) -> Iterator[Path]:
             "Make the home folder writable, or choose another with home = ... in tidewheel.toml.",
         ) from error
     try:
-        yield path
+        yield
     finally:
+        path.unlink(missing_ok=True)
         lock.release()
 
 

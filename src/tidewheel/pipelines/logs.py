@@ -24,22 +24,25 @@ def log_file(home: Path, run_id: str, label: str) -> Path:
 
 
 class StepLog(io.TextIOBase):
-    """A log file that is made when the first line is written."""
+    """A log file that is made when the first text is written; nothing is buffered, so closing cannot fail."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._file: IO[str] | None = None
+        self._file: io.FileIO | None = None
 
     def write(self, text: str) -> int:
         """Append text; raises StorageUnavailable when it cannot be kept."""
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
         try:
-            return self._opened().write(text)
+            while data:
+                data = data[self._opened().write(data) :]
         except OSError as error:
             raise StorageUnavailable(
                 f"The log {self.path} cannot be written: {error.strerror or error}.",
                 "Free room or make the home folder writable.",
             ) from error
+        return len(text)
 
     def writable(self) -> bool:
         """Say yes."""
@@ -51,10 +54,10 @@ class StepLog(io.TextIOBase):
             self._file.close()
         super().close()
 
-    def _opened(self) -> IO[str]:
+    def _opened(self) -> io.FileIO:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+            self._file = io.FileIO(self.path, "a")
         return self._file
 
 
@@ -63,17 +66,17 @@ class _Routed(io.TextIOBase):
 
     def __init__(self, log: StepLog, before: IO[str]) -> None:
         super().__init__()
+        self.before = before
+        self.ended = False
         self._log = log
-        self._before = before
         self._thread = threading.get_ident()
 
     def write(self, text: str) -> int:
-        to: StepLog | IO[str] = self._log if threading.get_ident() == self._thread else self._before
-        return to.write(text)
+        mine = threading.get_ident() == self._thread and not self.ended
+        return self._log.write(text) if mine else self.before.write(text)
 
     def flush(self) -> None:
-        if threading.get_ident() != self._thread:
-            self._before.flush()
+        self.before.flush()
 
     def writable(self) -> bool:
         return True
@@ -81,13 +84,27 @@ class _Routed(io.TextIOBase):
     def isatty(self) -> bool:
         return False
 
+    def below(self) -> IO[str]:
+        """Return the nearest stream below that has not ended."""
+        found = self.before
+        while isinstance(found, _Routed) and found.ended:
+            found = found.before
+        return found
+
 
 @contextlib.contextmanager
 def captured(log: StepLog) -> Iterator[None]:
     """Send what this thread prints inside the block to a log."""
-    out, err = _Routed(log, sys.stdout), _Routed(log, sys.stderr)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    routes = {name: _Routed(log, getattr(sys, name)) for name in ("stdout", "stderr")}
+    for name, route in routes.items():
+        setattr(sys, name, route)
+    try:
         yield
+    finally:
+        for name, route in routes.items():
+            route.ended = True  # another thread may have put its own route above this one, and writes through it
+            if getattr(sys, name) is route:
+                setattr(sys, name, route.below())
 
 
 def trace(error: BaseException) -> str:

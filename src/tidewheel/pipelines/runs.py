@@ -58,7 +58,7 @@ def start_run(
     mark_lost(store)
     bound = bind(pipeline, parameters or {})
     run_id = new_id()
-    with run_lock(store.home, run_id) as lock:
+    with run_lock(store.home, run_id):
         opening = _opening(store, pipeline, bound, dict(cause or {}), dict(pins or {}))
         journal, run = open_run(store, run_id, opening, on_boundary)
         wanted = Drive(
@@ -71,7 +71,6 @@ def start_run(
             tell=on_event or silent,
         )
         load = drive(wanted, shelf_of(store))
-        lock.unlink(missing_ok=True)
     return get_run(store, run_id).with_output(load)
 
 
@@ -97,7 +96,7 @@ def resume_run(
     _check_resumable(store, found, pipeline)
     if found.state == RunState.SUCCEEDED:
         return get_run(store, found.id)
-    with run_lock(store.home, found.id) as lock:
+    with run_lock(store.home, found.id):
         journal, run, calls = reopen_run(store, found.id, on_boundary)
         wanted = Drive(
             pipeline=pipeline,
@@ -109,7 +108,6 @@ def resume_run(
             tell=on_event or silent,
         )
         load = drive(wanted, shelf_of(store))
-        lock.unlink(missing_ok=True)
     return get_run(store, found.id).with_output(load)
 
 

@@ -160,6 +160,11 @@ def step(
         raise InvalidInput(f"retries={retries!r} cannot be.", "Give the number of further tries: 0, 1, 2 ...")
     if on not in (None, "inline", "process"):
         raise InvalidInput(f"on={on!r} is not an executor.", 'Use on="inline" or on="process".')
+    if on == "inline" and timeout is not None:
+        raise InvalidInput(
+            'A timeout cannot be kept with on="inline": nothing can end a function of this process.',
+            "Leave one of the two out; a step with a timeout goes to a child process.",
+        )
     options = StepOptions(
         retries=retries,
         backoff=seconds(backoff, "backoff"),
