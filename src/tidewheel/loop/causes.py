@@ -16,10 +16,12 @@ LOOP = "loop"  # its mark is the first tick that could look
 
 
 def due_causes(loop: Loop, context: Context) -> list[Cause]:
-    """Return every cause that is due, the leading one first; one retraining answers them all."""
-    triggers = [Manual(), *(trigger for trigger in loop.on if not isinstance(trigger, Manual))]
-    asked = [trigger.due(context) for trigger in triggers]
-    found = [_first(context), *asked, _rung(context, loop.ladder)]
+    """Return every cause that is due, the leading one first; one retraining answers them all.
+
+    People lead: what they ask for is held back by less than what a rule asks for.
+    """
+    declared = [trigger.due(context) for trigger in loop.on if not isinstance(trigger, Manual)]
+    found = [Manual().due(context), _first(context), *declared, _rung(context, loop.ladder)]
     return list({cause.key: cause for cause in found if cause is not None}.values())
 
 

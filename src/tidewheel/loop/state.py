@@ -59,7 +59,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """A due retraining that a rule holds back."""
 
-    key: str  # identity of its cause
+    cause: str  # the rule that found its cause
     rule: str  # one_at_a_time, gave_up, cooldown, cooldown_rows or budget
     text: str  # in words, with the numbers when it began to wait
 

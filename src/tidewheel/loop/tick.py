@@ -155,10 +155,10 @@ class Ticker:
     def _wait(self, claim: Claim, context: Context, cause: Cause, stopped: Refusal) -> None:
         """Write down that a rule holds a retraining back, once for each cause and rule."""
         before = claim.state.waiting
-        if before is not None and (before.key, before.rule) == (cause.key, stopped.rule):
+        if before is not None and (before.cause, before.rule) == (cause.rule, stopped.rule):
             claim.move(seen=context.labelled, settled=True, trouble="")
             return
-        waiting = Waiting(key=cause.key, rule=stopped.rule, text=stopped.text)
+        waiting = Waiting(cause=cause.rule, rule=stopped.rule, text=stopped.text)
         with claim.moving(seen=context.labelled, settled=True, waiting=waiting, trouble="") as tx:
             text = f"{cause.trigger} waits: {stopped.text}"
             numbers = {"rule": stopped.rule, "key": cause.key, "reason": cause.reason}
