@@ -13,6 +13,13 @@ from tidewheel.lineage import tables
 from tidewheel.lineage.read import execution_of
 from tidewheel.lineage.records import Execution
 
+# Built once: it is executed in every transaction of a run.
+_HOLDER = (
+    sa.select(tables.execution.c.fencing, tables.execution.c.state, tables.execution.c.owner)
+    .where(tables.execution.c.id == sa.bindparam("wanted"))
+    .with_for_update()
+)
+
 
 def claim_execution(
     tx: Connection,
@@ -47,9 +54,7 @@ def hold_execution(tx: Connection, execution_id: str, fencing: int, states: Coll
 
     Raises StaleOwner when somebody else has claimed it or its state is another.
     """
-    table = tables.execution
-    query = sa.select(table.c.fencing, table.c.state, table.c.owner).where(table.c.id == execution_id)
-    row = tx.execute(query.with_for_update()).one_or_none()
+    row = tx.execute(_HOLDER, {"wanted": execution_id}).one_or_none()
     if row is None or row.fencing != fencing or row.state not in states:
         now = f"{row.state}, held by {row.owner} with token {row.fencing}" if row else "gone"
         raise StaleOwner(

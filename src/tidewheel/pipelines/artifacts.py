@@ -12,12 +12,17 @@ from tidewheel.lineage.write import add_version, ensure_entity
 from tidewheel.pipelines.stored import Stored
 from tidewheel.pipelines.tree import media_type
 
+_SAME = (
+    sa.select(version.c.id)
+    .where(version.c.digest == sa.bindparam("bytes"), version.c.entity_id == sa.bindparam("entity"))
+    .limit(1)
+)
+
 
 def record_artifact(tx: Connection, name: str, stored: Stored, at: datetime) -> Stored:
     """Record a value as a version of the artifact of that name; the same bytes again are the same version."""
     entity = ensure_entity(tx, "artifact", name, at=at)
-    same = (version.c.digest == stored.digest) & (version.c.entity_id == entity.id)
-    known = tx.execute(sa.select(version.c.id).where(same).limit(1)).scalar()
+    known = tx.execute(_SAME, {"bytes": stored.digest, "entity": entity.id}).scalar()
     if known is None:
         known = add_version(
             tx,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,9 @@ from tidewheel.blobs.store import BlobStore
 from tidewheel.fingerprint.code import CodeDigest
 from tidewheel.pipelines.stored import Stored, stored_from
 from tidewheel.pipelines.tables import step_cache, step_code
+
+# Built once: SQLAlchemy takes longer to build and look up a statement than SQLite to execute it.
+_FIND = sa.select(step_cache).where(step_cache.c.key == sa.bindparam("wanted"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,7 @@ class Hit:
 
 def find(tx: Connection, key: str, blobs: BlobStore) -> Hit | None:
     """Return the answer to a key; one whose blobs are gone does not count."""
-    row = tx.execute(sa.select(step_cache).where(step_cache.c.key == key)).one_or_none()
+    row = tx.execute(_FIND, {"wanted": key}).one_or_none()
     if row is None:
         return None
     outputs = tuple(stored_from(record) for record in row.outputs)
@@ -43,20 +47,19 @@ def remember(
     tx: Connection, key: str, step: str, execution_id: str, *, outputs: Sequence[Stored], at: datetime
 ) -> None:
     """Keep an answer; the newest one counts."""
-    values: dict[str, Any] = {
+    values = {
+        "key": key,
         "step": step,
         "execution_id": execution_id,
         "outputs": [stored.as_json() for stored in outputs],
         "at": at,
     }
-    statement = _insert(tx)(step_cache).values(key=key, **values)
-    tx.execute(statement.on_conflict_do_update(index_elements=[step_cache.c.key], set_=values))
+    tx.execute(_statements(tx.dialect.name).answer, values)
 
 
 def remember_code(tx: Connection, code: CodeDigest) -> None:
     """Keep what a code digest is made of, for `why`."""
-    statement = _insert(tx)(step_code).values(digest=code.digest, parts=dict(code.parts))
-    tx.execute(statement.on_conflict_do_nothing())
+    tx.execute(_statements(tx.dialect.name).code, {"digest": code.digest, "parts": dict(code.parts)})
 
 
 def code_parts(tx: Connection, digest: str) -> dict[str, str]:
@@ -65,10 +68,22 @@ def code_parts(tx: Connection, digest: str) -> dict[str, str]:
     return dict(found or {})
 
 
-def _insert(tx: Connection) -> Any:
-    """Return the dialect's insert, which knows ON CONFLICT; PostgreSQL's costs 50 ms of CPU to import."""
-    if tx.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as found
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    answer: Any  # keep an answer, over an older one
+    code: Any  # keep what a digest is made of, once
+
+
+@cache
+def _statements(dialect: str) -> _Statements:
+    """Build the inserts that know ON CONFLICT, once; PostgreSQL's module costs 50 ms of CPU to import."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
     else:
-        from sqlalchemy.dialects.sqlite import insert as found  # type: ignore[assignment]
-    return found
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+    answer = insert(step_cache)
+    newest = {name: answer.excluded[name] for name in ("step", "execution_id", "outputs", "at")}
+    return _Statements(
+        answer=answer.on_conflict_do_update(index_elements=[step_cache.c.key], set_=newest),
+        code=insert(step_code).on_conflict_do_nothing(),
+    )
