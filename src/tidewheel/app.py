@@ -231,17 +231,20 @@ def _node_id(tx: Any, name: str, kind: str) -> str:
     from tidewheel.lineage.read import get_execution, list_entities, resolve
 
     found: dict[str, str] = {}
+    missed: list[NotFound] = []
+    bare = re.split("[:@]", name, maxsplit=1)[0]
     for candidate in (kind,) if kind else ("model", "dataset", "artifact"):
         try:
             found[candidate] = resolve(tx, candidate, name).id
-        except NotFound:
-            bare = re.split("[:@]", name, maxsplit=1)[0]
-            if any(entity.name == bare for entity in list_entities(tx, candidate)):
-                raise
+        except NotFound as error:
+            if kind or any(entity.name == bare for entity in list_entities(tx, candidate)):
+                missed.append(error)  # the name is known, its version or alias is not
     if len(found) > 1:
         raise Conflict(f"{name!r} is a {' and a '.join(found)}.", f"Say which with --kind {next(iter(found))}.")
     if found:
         return next(iter(found.values()))
+    if missed:
+        raise missed[0]
     try:
         return get_execution(tx, name).id
     except NotFound:

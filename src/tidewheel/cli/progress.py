@@ -18,13 +18,14 @@ def progress(*, quiet: bool) -> Iterator[Callable[[RunEvent], None]]:
         yield lambda _: None
         return
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True, highlight=False)
     marks = {"COMMITTED": "[green]done[/green]", "CACHED": "[cyan]cached[/cyan]", "FAILED": "[red]failed[/red]"}
 
     def show(event: RunEvent) -> None:
         mark = marks.get(event.state, f"[dim]{event.state.lower()}[/dim]")
-        detail = f" [dim]{event.detail}[/dim]" if event.detail else ""
+        detail = f" [dim]{escape(event.detail.splitlines()[0])}[/dim]" if event.detail else ""
         console.print(f"  {mark:>24}  {event.step or event.pipeline}{detail}")
 
     yield show

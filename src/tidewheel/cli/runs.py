@@ -150,8 +150,8 @@ def alerts(
     if json:
         json_out(found)
         return
-    rows = ((item.kind, item.state, item.opened, item.closed, item.evidence) for item in found)
-    table(("alert", "state", "opened", "closed", "evidence"), rows, empty=f"{model} has had no alert.")
+    rows = ((item.kind, item.state, item.opened, item.closed, item.reason) for item in found)
+    table(("alert", "state", "opened", "closed", "because"), rows, empty=f"{model} has had no alert.")
 
 
 def audit(*, home: HomeOption = "", json: JsonFlag = False) -> None:
