@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from tidewheel.errors import InvalidInput
-from tidewheel.pipelines.inputs import Input
 from tidewheel.pipelines.parameters import bind, call
 from tidewheel.pipelines.pipeline import pipeline
+from tidewheel.pipelines.wish import Input
 
 
 @pipeline

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tidewheel.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from tidewheel.pipelines.inputs import Input
-    from tidewheel.pipelines.step import Step
+    from tidewheel.pipelines.wish import Input
 
 
 class Recorder(Protocol):
     """Takes the calls that the body of a pipeline makes: a run executes them, a plan only foretells them."""
 
-    def call(self, step: Step[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """Take a call of a step; return handles for what it will return."""
+    def call(self, step: Any, arguments: Mapping[str, Any]) -> Any:
+        """Take a call of a `Step` (whose file imports this one); return handles for what it will return."""
         ...
 
     def pick(self, wanted: Input) -> Any:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tidewheel.errors import InvalidInput, NotFound
-from tidewheel.pipelines.inputs import Input
 from tidewheel.pipelines.pipeline import Pipeline
+from tidewheel.pipelines.wish import Input
 
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 

@@ -13,8 +13,8 @@ from tidewheel.lineage.records import Version
 from tidewheel.lineage.store import Store
 from tidewheel.pipelines.calls import Output
 from tidewheel.pipelines.handle import Handle
-from tidewheel.pipelines.inputs import Input
 from tidewheel.pipelines.stored import Shelf
+from tidewheel.pipelines.wish import Input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

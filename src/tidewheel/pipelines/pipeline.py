@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from tidewheel.errors import InvalidInput
 from tidewheel.pipelines.active import recorder
-from tidewheel.pipelines.inputs import Input
+from tidewheel.pipelines.wish import Input
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,7 +14,6 @@ from tidewheel.pipelines.active import recording
 from tidewheel.pipelines.calls import Call, Output, held
 from tidewheel.pipelines.codecs import codec_for
 from tidewheel.pipelines.handle import Handle
-from tidewheel.pipelines.inputs import Input
 from tidewheel.pipelines.keys import Keys
 from tidewheel.pipelines.logs import headline
 from tidewheel.pipelines.parameters import bind, call
@@ -23,6 +22,7 @@ from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf
 from tidewheel.pipelines.transitions import StepState
 from tidewheel.pipelines.why import miss_reason
+from tidewheel.pipelines.wish import Input
 
 Action = Literal["run", "cached"]
 

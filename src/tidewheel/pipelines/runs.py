@@ -19,7 +19,6 @@ from tidewheel.lineage.write import append_event, finish_execution
 from tidewheel.pipelines import picks
 from tidewheel.pipelines.drive import Drive, drive
 from tidewheel.pipelines.executors.seam import Executor
-from tidewheel.pipelines.inputs import Input
 from tidewheel.pipelines.journal import Boundary, Opening, nothing, open_run, reopen_run
 from tidewheel.pipelines.liveness import mark_lost
 from tidewheel.pipelines.locks import lives_here, run_lock
@@ -29,6 +28,7 @@ from tidewheel.pipelines.records import Run, RunEvent, StepRecord, silent
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
 from tidewheel.pipelines.transitions import ALIVE_RUN, RunState, StepState, move_run
 from tidewheel.pipelines.tree import decode, encode
+from tidewheel.pipelines.wish import Input
 
 __all__ = ["Run", "RunEvent", "StepRecord", "cancel_run", "get_run", "list_runs", "resume_run", "start_run"]
 

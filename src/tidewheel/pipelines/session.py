@@ -15,7 +15,6 @@ from tidewheel.pipelines.executors.seam import Failure, Outcome, Task
 from tidewheel.pipelines.failures import step_error
 from tidewheel.pipelines.frontier import Frontier
 from tidewheel.pipelines.handle import Handle
-from tidewheel.pipelines.inputs import Input
 from tidewheel.pipelines.journal import Journal
 from tidewheel.pipelines.keys import Key, Keys
 from tidewheel.pipelines.logs import log_file
@@ -24,6 +23,7 @@ from tidewheel.pipelines.records import RunEvent
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
 from tidewheel.pipelines.transitions import StepState
+from tidewheel.pipelines.wish import Input
 
 _PATIENCE = 60.0  # seconds between two looks at children that say nothing
 _LONGEST_PAUSE = 3600.0  # seconds; the pause between tries doubles up to here
