@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from tidewheel.models.model import Model
 from tidewheel.pipelines.active import step_context
 from tidewheel.pipelines.inputs import latest, window
 from tidewheel.pipelines.pipeline import pipeline
@@ -359,6 +361,29 @@ def fills_the_disk(size: int) -> bytes:
 def filling(size: int) -> int:
     """One step with a large output."""
     return len(fills_the_disk(size))
+
+
+@step
+def fit(rows: pl.DataFrame, alpha: float = 1.0) -> Model:
+    """Train."""
+    from sklearn.linear_model import Ridge
+
+    x = rows.select("a")
+    return Model(Ridge(alpha=alpha).fit(x, rows["y"]), example=x)
+
+
+@step
+def error_of(model: Model, rows: pl.DataFrame) -> float:
+    """Mean absolute error."""
+    return float(np.abs(model.predict(rows.select("a")) - rows["y"].to_numpy()).mean())
+
+
+@pipeline
+def train(rows: pl.DataFrame, alphas: list[float]) -> Model:
+    """Train several, keep the best."""
+    models = [fit(rows, alpha) for alpha in alphas]
+    errors = [error_of(model, rows) for model in models]
+    return models[errors.index(min(errors))]
 
 
 @step

@@ -13,6 +13,7 @@ from tidewheel.errors import AlreadyRunning, Conflict, InvalidInput, NotFound, R
 from tidewheel.lineage.graph import graph
 from tidewheel.lineage.read import get_version, list_entities, list_events, list_executions, list_versions
 from tidewheel.lineage.store import Store
+from tidewheel.models.model import Model
 from tidewheel.pipelines.locks import run_lock
 from tidewheel.pipelines.runs import RunEvent, cancel_run, get_run, list_runs, resume_run, start_run
 from tidewheel.pipelines.transitions import RunState, StepState
@@ -106,6 +107,19 @@ def test_start_run_of_odd_bodies(store: Store, sample: ModuleType, book: Path, n
 def test_a_step_inside_a_step_is_a_plain_call(store: Store, sample: ModuleType, book: Path) -> None:
     run = start_run(store, sample.nested_steps, {"book": str(book)})
     assert (run.output, [step.name for step in run.steps]) == (8, ["doubles_inside"])
+
+
+@pytest.mark.parametrize("executor", ["inline", "process"])
+def test_a_run_can_return_a_model(store: Store, sample: ModuleType, executor: str) -> None:
+    rows = pl.DataFrame({"a": [float(n) for n in range(20)], "y": [2.0 * n + 1 for n in range(20)]})
+    parameters = {"rows": rows, "alphas": [100.0, 0.001, 10.0]}
+    run = start_run(store, sample.train, parameters, executor=executor)
+    again = start_run(store, sample.train, parameters)
+    assert {step.state for step in again.steps} == {StepState.CACHED}
+    for model in (run.output, again.output, get_run(store, run.id).output):
+        assert type(model) is Model
+        assert model.estimator.alpha == 0.001
+        assert model.predict(pl.DataFrame({"a": [30.0]})).round(1).tolist() == [61.0]
 
 
 def test_a_run_can_return_records_and_handles(store: Store, sample: ModuleType) -> None:
