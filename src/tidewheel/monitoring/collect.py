@@ -100,13 +100,18 @@ def add_traffic(
 def add_losses(
     window: OpenLabels, rows: Sequence[LabelledRow], losses: Mapping[Loss, NDArray[Any]], *, watched: Loss
 ) -> OpenLabels:
-    """Return the window with the losses of more rows added; a row whose watched loss is unknown is left out."""
+    """Return the window with the losses of more rows added; a row whose watched loss is unknown is left out.
+
+    Another loss that a usable row does not have (an answer came without probabilities) is left out of the window.
+    """
     if not rows:
         return window
     usable = np.isfinite(losses[watched])
-    sums = dict(window.sums)
+    sums = {}
     for loss, values in losses.items():
-        sums[loss] = sums.get(loss, 0.0) + float(values[usable].sum())
+        before = window.sums.get(loss) if window.rows else 0.0
+        if before is not None and np.isfinite(values[usable]).all():
+            sums[str(loss)] = before + float(values[usable].sum())
     return OpenLabels(
         rows=window.rows + int(usable.sum()),
         unusable=window.unusable + int((~usable).sum()),
