@@ -35,6 +35,7 @@ loop = make_loop(
     label={label!r},
     task={task!r},
     history={history},
+    spread={spread!r},
     sabotage={sabotage!r},
 )
 '''
@@ -154,6 +155,7 @@ def _prepare(store: Store, stream: Stream, settings: Settings, options: DemoOpti
             label=stream.label,
             task=stream.task,
             history=stream.history,
+            spread=stream.spread,
             sabotage=options.sabotage,
         )
     )

@@ -20,6 +20,7 @@ from tidewheel.models.model import Model
 from tidewheel.models.signature import Task
 
 HALF_LIFE = 1_000  # rows
+TREES = 25  # random trees; more cost more to convert and store than they bring
 CHECK_SHARE = 0.25  # of the rows, the newest, on which the learners are compared
 CHECK_ROWS = (20, 500)  # fewest and most of them
 WORSE_POINTS = 0.03  # accuracy below the best learner that is clearly worse
@@ -102,13 +103,13 @@ def _learners(task: Task, classes: int) -> dict[str, Any]:
     if task == "regression":
         return {
             "boosting": HistGradientBoostingRegressor(**boosting),
-            "trees": ExtraTreesRegressor(50, min_samples_leaf=5, random_state=0),
+            "trees": ExtraTreesRegressor(TREES, min_samples_leaf=5, random_state=0),
             "linear": make_pipeline(StandardScaler(), Ridge()),
         }
     # Many classes leave few rows for each: there, finer leaves are better and as small.
     return {
         "boosting": HistGradientBoostingClassifier(**boosting),
-        "trees": ExtraTreesClassifier(50, min_samples_leaf=5 if classes <= 5 else 2, random_state=0),
+        "trees": ExtraTreesClassifier(TREES, min_samples_leaf=5 if classes <= 5 else 2, random_state=0),
         "linear": make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)),
     }
 

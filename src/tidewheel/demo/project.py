@@ -24,6 +24,7 @@ TRAIN_ROWS = 4_000  # newest rows a retraining learns from; older ones weigh les
 PSI = 0.25  # population stability index of a column that is drift
 SHARE_MARGINS = (0.05, 0.05)  # points of accuracy: tolerated decay; canary's "not worse"
 RATIO_MARGINS = (0.15, 0.10)  # share of the error: tolerated decay; canary's "not worse"
+GATE_MARGIN = 0.01  # points of accuracy, or share of the label's standard deviation
 FAULT = 0.05  # share of requests that fail with --sabotage serving
 
 
@@ -39,14 +40,16 @@ def retrain(rows: pl.DataFrame, label: str, task: Task) -> Model:
     return fit(rows, label, task)
 
 
-def make_loop(*, name: str, label: str, task: Task, history: int, sabotage: str = "") -> Loop:
+def make_loop(*, name: str, label: str, task: Task, history: int, spread: float = 1.0, sabotage: str = "") -> Loop:
     """Return the demo's loop for a dataset and model of that name.
 
+    `history` is the number of rows known at the start, `spread` the standard deviation of a quantity's label in them.
     `sabotage` is "", "serving" (the first candidate that goes on trial fails on some requests) or "labels" (the first
     retraining learns from shuffled labels).
     """
     metric = "rmse" if task == "regression" else "accuracy"
     worse_by, margin = RATIO_MARGINS if task == "regression" else SHARE_MARGINS
+    gate_margin = GATE_MARGIN * spread if task == "regression" else GATE_MARGIN
     fewest, most = WINDOW_ROWS
     window = min(max(round(history * WINDOW_SHARE), fewest), most)
     return Loop(
@@ -59,11 +62,12 @@ def make_loop(*, name: str, label: str, task: Task, history: int, sabotage: str 
             triggers.decay(metric, worse_by=worse_by),
             triggers.new_data(rows=2 * window),
         ],
-        gates=[gates.beats_champion(metric, demand="not_worse", confidence=0.95)],
+        gates=[gates.beats_champion(metric, demand="not_worse", margin=gate_margin, confidence=0.95)],
         rollout=rollouts.canary((5, 25, 100), goal=metric, margin=margin, error_margin=0.05, min_requests=50),
         train_rows=TRAIN_ROWS,
         cooldown_rows=window,
         ladder=(window, 2 * window, 4 * window),
+        ladder_on=("decay",),  # a season is drift that does not end
         collect_rows=window,
         monitor=MonitorPolicy(
             window_rows=window, label_rows=window, psi=PSI, windows=2, decay=metric, worse_by=worse_by

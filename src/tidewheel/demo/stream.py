@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from tidewheel.errors import InvalidInput, NotFound
@@ -28,6 +29,13 @@ class Stream:
     def metric(self) -> str:
         """Accuracy for classes, root mean squared error for quantities."""
         return "rmse" if self.task == "regression" else "accuracy"
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of a quantity's labels in the history; 1 for classes."""
+        if self.task != "regression":
+            return 1.0
+        return float(np.std(self.frame[self.label].head(self.history).cast(pl.Float64).to_numpy()))
 
     @property
     def live(self) -> int:

@@ -9,9 +9,8 @@ import msgspec
 from tidewheel.clock import micros
 from tidewheel.loop.loop import Loop
 from tidewheel.loop.state import Ladder, LoopState, Running
-from tidewheel.loop.triggers import Cause, Context, Cron, Manual
+from tidewheel.loop.triggers import ALARMS, Cause, Context, Cron, Manual
 
-ALARMS = ("drift", "decay")
 LOOP = "loop"  # its mark is the first tick that could look
 
 
@@ -31,8 +30,19 @@ def armed(loop: Loop, state: LoopState, now: int) -> dict[str, str]:
     return {name: str(now) for name in names} | state.acted
 
 
-def begun(state: LoopState, context: Context, causes: Sequence[Cause], running: Running, *, rows: int) -> LoopState:
-    """Return the state once a retraining has begun that answers these causes; `rows` are those of the dataset."""
+def begun(
+    state: LoopState,
+    context: Context,
+    causes: Sequence[Cause],
+    running: Running,
+    *,
+    rows: int,
+    ladder_on: Sequence[str] = ALARMS,
+) -> LoopState:
+    """Return the state once a retraining has begun that answers these causes.
+
+    `rows` are those of the dataset, `ladder_on` the alarms that begin a ladder.
+    """
     today = context.now.date().isoformat()
     return msgspec.structs.replace(
         state,
@@ -47,7 +57,7 @@ def begun(state: LoopState, context: Context, causes: Sequence[Cause], running: 
         day=today,
         today=state.today + 1 if state.day == today else 1,
         fruitless=0 if running.trigger == "manual" else state.fruitless,
-        ladder=_ladder(state, context, causes),
+        ladder=_ladder(state, context, causes, ladder_on),
         trouble="",
     )
 
@@ -78,8 +88,8 @@ def _rung(context: Context, rungs: Sequence[int]) -> Cause | None:
     )
 
 
-def _ladder(state: LoopState, context: Context, causes: Sequence[Cause]) -> Ladder | None:
-    alarm = next((cause for cause in causes if cause.rule in ALARMS), None)
+def _ladder(state: LoopState, context: Context, causes: Sequence[Cause], ladder_on: Sequence[str]) -> Ladder | None:
+    alarm = next((cause for cause in causes if cause.rule in ladder_on), None)
     if alarm is not None:
         return Ladder(trigger=alarm.trigger, alert=alarm.mark, began=context.labelled)
     rung = next((cause for cause in causes if cause.rule == "ladder"), None)

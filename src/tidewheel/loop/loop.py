@@ -10,7 +10,7 @@ from typing import Any
 from tidewheel.errors import InvalidInput
 from tidewheel.evaluation.verdict import Gate
 from tidewheel.lineage.write import check_name
-from tidewheel.loop.triggers import OnAlert, Trigger
+from tidewheel.loop.triggers import ALARMS, OnAlert, Trigger
 from tidewheel.monitoring.policy import MonitorPolicy
 from tidewheel.pipelines.pipeline import Pipeline
 from tidewheel.rollout.rollouts import Canary
@@ -50,6 +50,7 @@ class Loop:
     budget: int | None = None  # most retrainings a day (UTC); None: no limit
     give_up_after: int | None = 20  # retrainings in a row refused or failed, after which only people start one
     ladder: Sequence[int] = ()  # labelled rows after an alarm at which to retrain again
+    ladder_on: Sequence[str] = ("drift", "decay")  # which alarms begin a ladder
     collect: bool = True  # whether labelled predictions become rows of the dataset
     collect_rows: int = 100  # they are kept in parts of at least so many, or before a retraining
     monitor: MonitorPolicy | None = None  # what is watched; None: what drift and decay triggers ask for
@@ -69,6 +70,8 @@ class Loop:
             raise InvalidInput(
                 f"ladder = {list(self.ladder)} does not rise.", "Give rising row counts, like (200, 400)."
             )
+        if set(self.ladder_on) - set(ALARMS):
+            raise InvalidInput(f"ladder_on = {list(self.ladder_on)} names no alarm.", 'Use "drift", "decay" or both.')
         for name in ("budget", "give_up_after", "train_rows", "collect_rows"):
             count = getattr(self, name)
             if count is not None and count < 1:

@@ -28,6 +28,18 @@ class Material:
         """Both parts, in order."""
         return pl.concat([self.fit, self.held_out])
 
+    @property
+    def oddities(self) -> list[str]:
+        """What an estimator may have stumbled over: columns without a value, infinite numbers."""
+        rows, found = self.all, []
+        for column in rows.iter_columns():
+            infinite = int(column.is_infinite().sum()) if column.dtype.is_float() else 0
+            if column.null_count() == rows.height:
+                found.append(f"column {column.name!r} holds no value at all")
+            elif infinite:
+                found.append(f"column {column.name!r} holds {infinite} infinite numbers")
+        return found
+
 
 def unseen_rows(store: Store, loop: Loop, dataset: DatasetVersion) -> int | None:
     """Return how many rows of a dataset version the champion cannot have been fitted on.
@@ -53,7 +65,8 @@ def pin(store: Store, loop: Loop, reference: str, *, unseen: int | None = None) 
     At most half of the rows that the champion has not seen (`unseen`) are held out: rows it was fitted on would make
     it look too good, and a candidate that is given none of the others would know nothing that the champion does not.
 
-    Raises NotFound for an unknown dataset or label column, InvalidInput for too few rows.
+    Raises NotFound for an unknown dataset or label column, InvalidInput for too few rows and for labels of one value:
+    the model that always says it would be judged perfect on rows that hold nothing else.
     """
     dataset = datasets.get(store, reference)
     rows = datasets.read(store, reference, last=loop.train_rows)
@@ -69,4 +82,17 @@ def pin(store: Store, loop: Loop, reference: str, *, unseen: int | None = None) 
             f"{reference} has {rows.height} rows; {count} are held out and no fewer can be learned from.",
             f"Wait for {2 * count} rows, or lower holdout_rows.",
         )
-    return Material(dataset=dataset, fit=rows.head(rows.height - count), held_out=rows.tail(count))
+    material = Material(dataset=dataset, fit=rows.head(rows.height - count), held_out=rows.tail(count))
+    _check_labels(material, loop.label)
+    return material
+
+
+def _check_labels(material: Material, label: str) -> None:
+    labels = material.fit[label].drop_nulls()
+    if labels.n_unique() < 2:
+        held = f"only the value {labels[0]!r}" if len(labels) else "no value at all"
+        raise InvalidInput(
+            f"The label {label!r} of {material.dataset.reference} holds {held} in the {material.fit.height} rows to learn "
+            "from, so there is nothing to learn.",
+            "Add rows with other labels, or raise train_rows so that older ones count too.",
+        )

@@ -178,7 +178,7 @@ class Ticker:
             dataset=dataset.reference,
             unseen=unseen_rows(store, loop, dataset),
         )
-        state = begun(claim.state, context, causes, running, rows=dataset.rows)
+        state = begun(claim.state, context, causes, running, rows=dataset.rows, ladder_on=loop.ladder_on)
         with claim.moving(**{name: getattr(state, name) for name in state.__struct_fields__}) as tx:
             take_requests(tx, context.requests)
             numbers = {

@@ -77,6 +77,12 @@ class _Job:
         return pin(self.store, self.loop, self.running.dataset, unseen=self.running.unseen)
 
     @property
+    def oddities(self) -> str:
+        """What stands out in the rows, as the end of a sentence; empty when nothing does or none were read."""
+        found = self.material.oddities if "material" in vars(self) else []
+        return f" (of the rows it was given, {'; '.join(found)})" if found else ""
+
+    @property
     def rehearses_labels(self) -> bool:
         """Whether this is the retraining that a game day spoils: the first one after the first model."""
         if not self.loop.game_day.shuffle_labels or self.running.trigger == "first" or self.claim.state.fruitless:
@@ -109,10 +115,10 @@ def train(store: Store, loop: Loop, claim: Claim, *, executor: str) -> Trained:
     except (Overtaken, AlreadyRunning, StorageUnavailable):
         raise
     except TidewheelError as error:
-        return _failed(job, error.what, error.mend, run=str(getattr(error, "run_id", "")))
+        return _failed(job, error.what + job.oddities, error.mend, run=str(getattr(error, "run_id", "")))
     except Exception as error:  # estimators, gates and rows are the user's: they may raise anything
         logger.exception("The retraining of %s failed.", loop.model)
-        return _failed(job, f"{type(error).__name__}: {error}", LOOK)
+        return _failed(job, f"{type(error).__name__}: {error}{job.oddities}", LOOK)
 
 
 def _go_on(job: _Job) -> Trained:

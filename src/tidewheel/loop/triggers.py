@@ -18,6 +18,8 @@ from tidewheel.loop.requests import Request
 from tidewheel.loop.state import LoopState
 from tidewheel.monitoring.records import Alert
 
+ALARMS = ("drift", "decay")  # kinds of alerts that triggers follow
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
