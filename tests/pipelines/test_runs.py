@@ -16,6 +16,7 @@ from tidewheel.lineage.store import Store
 from tidewheel.models.model import Model
 from tidewheel.pipelines.locks import run_lock
 from tidewheel.pipelines.runs import RunEvent, cancel_run, get_run, list_runs, resume_run, start_run
+from tidewheel.pipelines.target import load_target
 from tidewheel.pipelines.transitions import RunState, StepState
 
 ROWS = pl.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]})
@@ -98,7 +99,7 @@ def test_a_hit_whose_blobs_are_gone_does_not_count(store: Store, sample: ModuleT
     assert run.output == 11.0
 
 
-@pytest.mark.parametrize(("name", "output"), [("careless", (3, 4)), ("mapping", 90), ("outer", 3)])
+@pytest.mark.parametrize(("name", "output"), [("careless", (3, 4)), ("mapping", 90), ("outer", 3), ("sizes", 1)])
 def test_start_run_of_odd_bodies(store: Store, sample: ModuleType, book: Path, name: str, output: Any) -> None:
     given: dict[str, dict[str, Any]] = {"mapping": {"n": 10}, "outer": {"book": str(book)}}
     assert start_run(store, getattr(sample, name), given.get(name)).output == output
@@ -110,11 +111,12 @@ def test_a_step_inside_a_step_is_a_plain_call(store: Store, sample: ModuleType, 
 
 
 @pytest.mark.parametrize("executor", ["inline", "process"])
-def test_a_run_can_return_a_model(store: Store, sample: ModuleType, executor: str) -> None:
+def test_a_run_can_return_a_model(store: Store, executor: str) -> None:
+    train = load_target(f"{Path(__file__).with_name('sample_models.py')}:train")
     rows = pl.DataFrame({"a": [float(n) for n in range(20)], "y": [2.0 * n + 1 for n in range(20)]})
     parameters = {"rows": rows, "alphas": [100.0, 0.001, 10.0]}
-    run = start_run(store, sample.train, parameters, executor=executor)
-    again = start_run(store, sample.train, parameters)
+    run = start_run(store, train, parameters, executor=executor)
+    again = start_run(store, train, parameters)
     assert {step.state for step in again.steps} == {StepState.CACHED}
     for model in (run.output, again.output, get_run(store, run.id).output):
         assert type(model) is Model
@@ -150,6 +152,7 @@ def test_events_tell_the_run_as_it_happens(store: Store, sample: ModuleType, boo
         ("", "SUCCEEDED"),
     ]
     assert {event.run_id for event in told} == {run.id}
+    assert told[2].detail.endswith(" s")
 
 
 def test_a_run_leaves_its_lineage_in_the_graph(any_store: Store, sample: ModuleType) -> None:
@@ -164,6 +167,9 @@ def test_a_run_leaves_its_lineage_in_the_graph(any_store: Store, sample: ModuleT
     assert ("step", "sample_steps.split") in kinds
     assert ("artifact", "tide[rows]") in kinds
     assert (result, given.id) in derived
+    assert [(node.kind, node.detail) for node in walked.nodes if node.kind == "environment"] == [
+        ("environment", run.environment)
+    ]
 
 
 def test_equal_outputs_are_one_version(store: Store, sample: ModuleType, book: Path) -> None:

@@ -54,10 +54,14 @@ def test_outside_a_run_a_step_is_the_function() -> None:
     assert double.map([1, 2], by=3) == [3, 6]
 
 
+def several_things() -> None:
+    """Nothing."""
+
+
 def test_options_are_kept() -> None:
     assert (halve.options.retries, halve.options.timeout, halve.options.backoff) == (2, 600.0, 0.5)
     assert double.options.reusable
-    assert not Step(lambda: None, double.options.__class__(side_effect=True)).options.reusable
+    assert not step(side_effect=True)(several_things).options.reusable
 
 
 def test_parts_are_read_from_the_annotation() -> None:
@@ -109,6 +113,7 @@ def several() -> Any:
         (lambda: step(on="inline", timeout=1), "Leave one of the two out"),
         (lambda: step(later), r"async.*\n.*asyncio.run"),
         (lambda: step(several), "generator"),
+        (lambda: step(lambda x: x), "def name"),
         (
             lambda: step(3),  # type: ignore[call-overload]
             "plain function",

@@ -98,6 +98,7 @@ class Call:
     execution_id: str = ""  # its execution, once begun
     attempt: int = 0  # tries so far, those before a crash included
     failures: int = 0  # tries of this process that failed
+    begun: float = 0.0  # monotonic time at which the present try began
     retry_at: float = 0.0  # monotonic time of the next try
     reason: str = ""  # why it is executed, or what answered it
     error: StepFailed | None = None  # why it has no outputs
@@ -117,7 +118,7 @@ class Call:
         """Return the versions that it is given, with the names of the parameters."""
         found: list[tuple[str, str]] = []
         for name, item in self.arguments.items():
-            found += [(name, given.version_id) for given in _givens(item) if given.version_id]
+            found += [(name[:100], given.version_id) for given in _givens(item) if given.version_id]
         return found
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from tidewheel.clock import new_id
+from tidewheel.fingerprint.environment import Environment
 from tidewheel.lineage.claim import claim_execution, describe_execution, hold_execution
 from tidewheel.lineage.read import get_execution, list_executions
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
 from tidewheel.lineage.write import append_event, ensure_entity, finish_execution, link, start_execution
 from tidewheel.pipelines import cache
-from tidewheel.pipelines.artifacts import record_artifact
+from tidewheel.pipelines.artifacts import record_artifact, record_environment
 from tidewheel.pipelines.calls import Call
 from tidewheel.pipelines.keys import Key
 from tidewheel.pipelines.locks import owner_name
@@ -38,7 +39,7 @@ class Opening:
 
     pipeline: str  # name
     code: str  # digest of its code closure
-    environment: str  # digest of the environment
+    environment: Environment  # what it happens in
     parameters: Mapping[str, Any]  # readable
     facets: Mapping[str, Any]  # arguments, pins, cause, host: what a resume and a reader need
     arguments: Mapping[str, Stored]  # parameters that become artifacts
@@ -215,17 +216,18 @@ def open_run(store: Store, run_id: str, opening: Opening, on_boundary: Boundary)
             owner=owner_name(),
             fencing=1,
             code_digest=opening.code,
-            environment_digest=opening.environment,
+            environment_digest=opening.environment.digest,
             parameters=opening.parameters,
             facets={**opening.facets, "arguments": arguments},
             execution_id=run_id,
         )
+        link(tx, run_id, "used", record_environment(tx, opening.environment, at), role="environment")
         for role, version_id in opening.used.items():
             link(tx, run_id, "used", version_id, role=role[:100])
         for name, kept in recorded.items():
-            link(tx, run_id, "used", kept.version_id, role=name)
+            link(tx, run_id, "used", kept.version_id, role=name[:100])
             if name in opening.used:
-                link(tx, kept.version_id, "derived", opening.used[name], role=name)
+                link(tx, kept.version_id, "derived", opening.used[name], role=name[:100])
         cause = opening.facets["cause"].get("execution_id")
         if cause:
             link(tx, run_id, "triggered_by", cause)

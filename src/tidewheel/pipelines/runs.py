@@ -193,7 +193,7 @@ def _opening(
     return Opening(
         pipeline=pipeline.name,
         code=code_digest(pipeline).digest,
-        environment=environment.digest,
+        environment=environment,
         parameters={name: _readable(item, kept.get(name)) for name, item in bound.items()},
         arguments={name: stored for name, stored in kept.items() if stored.blobs},
         used=used,

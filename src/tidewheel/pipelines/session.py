@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tidewheel.errors import StepFailed, StorageUnavailable
@@ -153,7 +154,7 @@ class Session:
         if not key.reusable or call.failures:
             return False
         leader = self._leaders.setdefault(key.digest, call)
-        if leader is not call and not leader.done:
+        if leader is not call:
             leader.dependents.append(call)  # the same is being executed: wait for its answer
             call.missing += 1
             return True
@@ -175,9 +176,10 @@ class Session:
         call.reason = call.reason or self._reason(call, key)
         self._journal.start(call, key)
         call.state = StepState.RUNNING
+        call.begun = time.monotonic()
         self._flying[call.execution_id] = call
-        self._say(call, StepState.RUNNING, call.reason)
-        self._crew.submit(place, self._task(call, key))
+        self._say(call, StepState.RUNNING, f"try {call.attempt}" if call.attempt > 1 else "")
+        self._crew.submit(place, _task(call, key, self._journal.run_id, self._store.home))
         self._journal.reach("step.submitted")
 
     def _reason(self, call: Call, key: Key) -> str:
@@ -185,27 +187,11 @@ class Session:
             return key.note or "never cached"
         return f"try {call.attempt}" if call.attempt > 1 else "no answer with this key yet"
 
-    def _task(self, call: Call, key: Key) -> Task:
-        return Task(
-            id=call.execution_id,
-            step=call.step,
-            arguments=call.arguments,
-            context=StepContext(
-                run_id=self._journal.run_id,
-                step=call.step.identity,
-                attempt=call.attempt,
-                idempotency_key=call.execution_id,
-            ),
-            code=key.code.digest,
-            timeout=call.step.options.timeout,
-            log=log_file(self._store.home, self._journal.run_id, call.label),
-        )
-
     def _take_in(self, call: Call, outcome: Outcome) -> None:
         key = call.key or self._identify(call)
         if outcome.failure is None:
             self._journal.reach("step.returned")
-            self._commit(call, key, outcome, call.reason)
+            self._commit(call, key, outcome, f"{time.monotonic() - call.begun:.2f} s")
         elif outcome.failure.kind == "storage":
             self._journal.conclude(call, StepState.FAILED, outcome.failure.message)
             raise StorageUnavailable(outcome.failure.message, outcome.failure.mend) from outcome.failure.cause
@@ -226,9 +212,15 @@ class Session:
             else:
                 output.settle(stored, live[place])
         call.state = state
-        self._unfinished.discard(call)
+        self._forget(call)
         self._frontier.release(call)
         self._say(call, state, detail)
+
+    def _forget(self, call: Call) -> None:
+        """Keep nothing of a call that has ended: its values live as long as the body holds their handles."""
+        self._unfinished.discard(call)
+        if call.key is not None and self._leaders.get(call.key.digest) is call:
+            del self._leaders[call.key.digest]
 
     def _fail(self, call: Call, failure: Failure) -> None:
         call.failures += 1
@@ -248,7 +240,7 @@ class Session:
 
     def _give_up(self, call: Call, error: StepFailed) -> None:
         call.error = error
-        self._unfinished.discard(call)
+        self._forget(call)
         self._failed.append(call)
         for dependent in call.dependents:
             if dependent.error is None:
@@ -278,3 +270,18 @@ class Session:
                 at=self._store.clock.now(),
             )
         )
+
+
+def _task(call: Call, key: Key, run_id: str, home: Path) -> Task:
+    context = StepContext(
+        run_id=run_id, step=call.step.identity, attempt=call.attempt, idempotency_key=call.execution_id
+    )
+    return Task(
+        id=call.execution_id,
+        step=call.step,
+        arguments=call.arguments,
+        context=context,
+        code=key.code.digest,
+        timeout=call.step.options.timeout,
+        log=log_file(home, run_id, call.label),
+    )

@@ -179,7 +179,7 @@ def step(
 
 
 def _made(function: Callable[P, R], options: StepOptions) -> Step[P, R]:
-    if not inspect.isfunction(function):
+    if not inspect.isfunction(function) or function.__name__ == "<lambda>":
         raise InvalidInput(f"{function!r} cannot be a step.", "Put @step above a plain function: def name(rows) -> ...")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise InvalidInput(
