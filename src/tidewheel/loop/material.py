@@ -92,7 +92,7 @@ def _check_labels(material: Material, label: str) -> None:
     if labels.n_unique() < 2:
         held = f"only the value {labels[0]!r}" if len(labels) else "no value at all"
         raise InvalidInput(
-            f"The label {label!r} of {material.dataset.reference} holds {held} in the {material.fit.height} rows to learn "
-            "from, so there is nothing to learn.",
+            f"The label {label!r} of {material.dataset.reference} holds {held} in the {material.fit.height} rows "
+            "to learn from, so there is nothing to learn.",
             "Add rows with other labels, or raise train_rows so that older ones count too.",
         )
