@@ -152,6 +152,22 @@ def hanging(book: str) -> int:
     return hangs(book)
 
 
+@step(retries=1, backoff="1h", on="inline")
+def tries_again_later() -> int:
+    """Fail, and wait for long."""
+    raise ValueError("come back later")
+
+
+@pipeline
+def ends_early(folder: str) -> int:
+    """The body raises while one step runs and another waits for its next try."""
+    meets("left", "right", folder)
+    tries_again_later()
+    while not (Path(folder) / "left").exists():
+        time.sleep(0.01)
+    raise ValueError("enough")
+
+
 @step(on="process")
 def kills_itself(number: int = signal.SIGKILL) -> int:
     """Die of a signal, as a process does that the kernel ends for want of memory."""

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tidewheel.blobs.store import MemoryBlobs
-from tidewheel.errors import InvalidInput, StepFailed, StepTimeout, StorageUnavailable
+from tidewheel.errors import InvalidInput, RunFailed, StepFailed, StepTimeout, StorageUnavailable
 from tidewheel.lineage.store import Store
-from tidewheel.pipelines.runs import RunEvent, get_run, list_runs, start_run
+from tidewheel.pipelines.runs import RunEvent, get_run, list_runs, resume_run, start_run
 from tidewheel.pipelines.transitions import RunState, StepState
 
 EXECUTORS = ["inline", "process"]
@@ -98,6 +98,19 @@ def _ends(pid: int) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def test_a_run_that_ends_leaves_no_step_open(store: Store, sample: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="enough") as failed:
+        start_run(store, sample.ends_early, {"folder": str(tmp_path)}, executor="process")
+    run = get_run(store, failed.value.run_id)
+    assert [(step.name, step.state) for step in run.steps] == [
+        ("meets", StepState.CANCELLED),
+        ("tries_again_later", StepState.CANCELLED),
+    ]
+    (tmp_path / "right").touch()
+    with pytest.raises(RunFailed, match="enough"):
+        resume_run(store, run.id, sample.ends_early, executor="process")
 
 
 def test_a_killed_child_is_told_by_its_signal(store: Store, sample: ModuleType) -> None:

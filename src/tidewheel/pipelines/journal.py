@@ -27,6 +27,7 @@ from tidewheel.pipelines.transitions import ALIVE_RUN, OPEN_STEP, RunState, Step
 
 Boundary = Callable[[str], None]
 _MANY = 1_000_000  # more calls than a run has
+_OPEN = sorted(OPEN_STEP)
 
 
 def nothing(boundary: str) -> None:
@@ -119,6 +120,7 @@ class Journal:
         """Record how the run ended."""
         move_run(RunState.RUNNING, state)
         with self._writing("run.finish") as (tx, at):
+            close_calls(tx, self.run_id, StepState.CANCELLED, "the run ended", at)
             facets: dict[str, Any] = {}
             if output is not None and not output.version_id:
                 output = record_artifact(tx, self.pipeline, output, at)
@@ -262,7 +264,12 @@ def lose(tx: Connection, run: Execution, at: datetime) -> None:
     """Record that the process of a run is dead, and that what it was doing is lost."""
     reason = f"its process ({run.owner}) died"
     move_run(RunState(run.state), RunState.LOST)
-    for call in list_executions(tx, "step", parent_id=run.id, state=sorted(OPEN_STEP), limit=_MANY):
-        finish_execution(tx, call.id, at=at, state=move_step(StepState(call.state), StepState.LOST), error=reason)
+    close_calls(tx, run.id, StepState.LOST, reason, at)
     finish_execution(tx, run.id, at=at, state=RunState.LOST, error=reason)
     append_event(tx, "run.lost", {"owner": run.owner}, at=at, subject_id=run.id, execution_id=run.id)
+
+
+def close_calls(tx: Connection, run_id: str, state: StepState, reason: str, at: datetime) -> None:
+    """Record that the calls of a run which have not ended never will."""
+    for call in list_executions(tx, "step", parent_id=run_id, state=_OPEN, limit=_MANY):
+        finish_execution(tx, call.id, at=at, state=move_step(StepState(call.state), state), error=reason)

@@ -19,7 +19,7 @@ from tidewheel.lineage.write import append_event, finish_execution
 from tidewheel.pipelines import picks
 from tidewheel.pipelines.drive import Drive, drive
 from tidewheel.pipelines.executors.seam import Executor
-from tidewheel.pipelines.journal import Boundary, Opening, nothing, open_run, reopen_run
+from tidewheel.pipelines.journal import Boundary, Opening, close_calls, nothing, open_run, reopen_run
 from tidewheel.pipelines.liveness import mark_lost
 from tidewheel.pipelines.locks import lives_here, run_lock
 from tidewheel.pipelines.parameters import bind
@@ -121,6 +121,7 @@ def cancel_run(store: Store, run_id: str, *, reason: str = "") -> Run:
         at = store.clock.now()
         state = move_run(RunState(run.state), RunState.CANCELLED)
         claim_execution(tx, run.id, owner=run.owner, state=state)
+        close_calls(tx, run.id, StepState.CANCELLED, reason or "the run was cancelled", at)
         finish_execution(tx, run.id, at=at, state=state, error=reason or "cancelled")
         append_event(tx, "run.cancelled", {"reason": reason}, at=at, subject_id=run.id, execution_id=run.id)
     return get_run(store, run.id)

@@ -102,10 +102,9 @@ class Session:
                 raise call.error
 
     def abandon(self) -> None:
-        """End what is being executed, and record that it was cancelled."""
-        for execution_id, call in list(self._flying.items()):
+        """End what is being executed; the journal records it together with the end of the run."""
+        for execution_id, call in self._flying.items():
             self._crew.cancel(execution_id)
-            self._journal.conclude(call, StepState.CANCELLED, "the run ended")
             self._say(call, StepState.CANCELLED, "the run ended")
         self._flying.clear()
 
