@@ -16,7 +16,7 @@ import polars as pl
 from sqlalchemy.engine import Connection
 
 from tidewheel.data import datasets
-from tidewheel.errors import AlreadyRunning, NotFound, StorageUnavailable, TidewheelError
+from tidewheel.errors import AlreadyRunning, CorruptBlob, MissingBlob, NotFound, StorageUnavailable, TidewheelError
 from tidewheel.evaluation.evaluate import Evaluation, evaluate
 from tidewheel.evaluation.evidence import GateContext
 from tidewheel.evaluation.gates import judge
@@ -188,7 +188,13 @@ def _champion(store: Store, model: str) -> tuple[ModelVersion, Scorer] | None:
         version = get_model(store, f"{model}@champion")
     except NotFound:
         return None
-    return version, load_bundle(store, version.bundle_digest).scorer()
+    try:
+        return version, load_bundle(store, version.bundle_digest).scorer()
+    except (CorruptBlob, MissingBlob) as error:
+        raise type(error)(
+            f"The champion {model}:{version.seq} cannot be loaded, so nothing can be compared with it: {error.what}",
+            f"{error.mend} Or go back to the version before: tidewheel models rollback {model}",
+        ) from error
 
 
 def _register(job: _Job, made: Fitted, judged: Judged) -> None:

@@ -29,7 +29,8 @@ class Watched:
 def find_champion(store: Store, model: str) -> Watched | None:
     """Return the version that the alias champion names; None when it names none.
 
-    Raises NotFound, with near names, for a model that is not registered.
+    Raises NotFound, with near names, for a model that is not registered, CorruptBlob or MissingBlob when its bundle is
+    damaged or gone.
     """
     with store.database.reading() as tx:
         entity = find_entity(tx, "model", model)
@@ -37,7 +38,13 @@ def find_champion(store: Store, model: str) -> Watched | None:
         if alias is None or alias.version_id is None:
             return None
         version = get_version(tx, alias.version_id)
-    manifest = load_bundle(store, version.digest).manifest
+    try:
+        manifest = load_bundle(store, version.digest).manifest
+    except (CorruptBlob, MissingBlob) as error:
+        raise type(error)(
+            f"The champion {model}:{version.seq} cannot be loaded, so nothing can be compared with it: {error.what}",
+            f"{error.mend} Or go back to the version before: tidewheel models rollback {model}",
+        ) from error
     metrics = version.facets.get("metrics") or {}
     return Watched(
         entity_id=entity.id,
