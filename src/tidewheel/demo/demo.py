@@ -99,7 +99,7 @@ def run_demo(options: DemoOptions, *, as_json: bool) -> int:
     result = _turn(stream, settings, options)
     from tidewheel.demo.summary import print_summary
 
-    print_summary(stream, result, home=settings.home, as_json=as_json)
+    print_summary(stream, result, settings=settings, as_json=as_json)
     return 0
 
 

@@ -20,6 +20,7 @@ from tidewheel.models.model import Model
 from tidewheel.models.signature import Task
 
 HALF_LIFE = 1_000  # rows
+ROUNDS, LEAST_ROUNDS = 50, 10  # of boosting
 TREES = 25  # random trees; more cost more to convert and store than they bring
 CHECK_SHARE = 0.25  # of the rows, the newest, on which the learners are compared
 CHECK_ROWS = (20, 500)  # fewest and most of them
@@ -54,8 +55,15 @@ def learn(rows: pl.DataFrame, label: str, task: Task) -> Model:
     members = _fitted(chosen, table, truth, task)
     from sklearn.pipeline import make_pipeline
 
-    mean = _mean_of(members, task)
-    return Model(make_pipeline(preparation, mean), example=features.head(100), target=label, task=task)
+    pipeline = make_pipeline(preparation, _mean_of(members, task))
+    return Model(pipeline, example=_example(features, columns), target=label, task=task)
+
+
+def _example(features: pl.DataFrame, columns: Columns) -> pl.DataFrame:
+    """Return some rows and one without numbers: those may be missing, the preparation fills them in."""
+    rows = features.head(100)
+    absent = rows.head(1).with_columns(pl.lit(None).cast(rows[name].dtype).alias(name) for name in columns.numbers)
+    return pl.concat([rows, absent])
 
 
 def sorted_columns(features: pl.DataFrame) -> Columns:
@@ -81,7 +89,7 @@ def _preparation(columns: Columns) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import OneHotEncoder
 
-    numbers = SimpleImputer(strategy="median")
+    numbers = SimpleImputer(strategy="median", keep_empty_features=True)
     if not columns.texts:
         return numbers  # one matrix goes in: the fastest way to serve
     levels = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_LEVELS, sparse_output=False)
@@ -99,7 +107,9 @@ def _learners(task: Task, classes: int) -> dict[str, Any]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    boosting: dict[str, Any] = {"max_iter": 50, "max_leaf_nodes": 15, "early_stopping": False, "random_state": 0}
+    # Boosting grows one tree for each class and round, so many classes get fewer rounds.
+    rounds = ROUNDS if classes <= 2 else max(ROUNDS * 4 // classes, LEAST_ROUNDS)
+    boosting: dict[str, Any] = {"max_iter": rounds, "max_leaf_nodes": 15, "early_stopping": False, "random_state": 0}
     if task == "regression":
         return {
             "boosting": HistGradientBoostingRegressor(**boosting),

@@ -12,6 +12,7 @@ import polars as pl
 from tidewheel.errors import InvalidInput, NotFound
 
 Task = Literal["binary", "multiclass", "regression"]
+MOST_LEVELS = 20  # a text column with more different values than that, and than half the rows, names rows
 MAX_CLASSES = 50  # a whole-number label with more distinct values is a quantity, not a class
 
 
@@ -24,6 +25,7 @@ class Stream:
     label: str  # column to be predicted
     history: int  # rows known at the start
     task: Task  # from the label's type
+    left_out: tuple[str, ...] = ()  # columns that cannot be learned from: moments, names of single rows, lists
 
     @property
     def metric(self) -> str:
@@ -68,11 +70,33 @@ def table_stream(path: Path, *, time: str, label: str, history: int, drop: tuple
     if not frame[time].is_sorted():
         frame = frame.sort(time, maintain_order=True)
     frame = frame.drop(time, *drop)
+    frame = frame.with_columns(pl.col(pl.Boolean).cast(pl.Int8))
     missing = frame[label].null_count()
     if missing:
         raise InvalidInput(f"{missing:,} rows of {path.name} have no {label}.", "Leave those rows out.")
     name = "".join(letter if letter.isalnum() else "_" for letter in path.stem.lower()).strip("_") or "table"
-    return checked(Stream(name=name, frame=frame, label=label, history=history, task=task_of(frame[label])))
+    left_out = tuple(each.name for each in frame.drop(label) if not describes(each.head(history)))
+    stream = Stream(
+        name=name,
+        frame=frame.drop(left_out),
+        label=label,
+        history=history,
+        task=task_of(frame[label]),
+        left_out=left_out,
+    )
+    return checked(stream)
+
+
+def describes(column: pl.Series) -> bool:
+    """Say whether a column can be learned from: numbers, and text whose values come back.
+
+    >>> describes(pl.Series([1, 2])), describes(pl.Series([f"row {n}" for n in range(99)]))
+    (True, False)
+    """
+    if column.dtype.is_numeric():
+        return True
+    distinct = column.drop_nulls().n_unique()
+    return column.dtype == pl.String and 2 <= distinct <= max(MOST_LEVELS, column.len() // 2)
 
 
 def task_of(labels: pl.Series) -> Task:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -11,9 +10,10 @@ import orjson
 if TYPE_CHECKING:
     from tidewheel.demo.demo import Result
     from tidewheel.demo.stream import Stream
+    from tidewheel.settings import Settings
 
 
-def print_summary(stream: Stream, result: Result, *, home: Path, as_json: bool) -> None:
+def print_summary(stream: Stream, result: Result, *, settings: Settings, as_json: bool) -> None:
     """Print scores, counts, the trace and where to look further; `as_json` adds one JSON object as the last line."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -21,6 +21,8 @@ def print_summary(stream: Stream, result: Result, *, home: Path, as_json: bool) 
 
     console = Console(highlight=False)
     console.print(f"\n[bold]{stream.name}[/bold]: {stream.live:,} rows in {result.seconds:.0f} s\n")
+    if stream.left_out:
+        console.print(f"left out, as nothing can be learned from them: {', '.join(stream.left_out)}\n", soft_wrap=True)
     scores = Table(box=SIMPLE_HEAD, pad_edge=False)
     scores.add_column("who answered")
     scores.add_column(result.metric, justify="right")
@@ -40,8 +42,10 @@ def print_summary(stream: Stream, result: Result, *, home: Path, as_json: bool) 
     for name, value in result.trace.items():
         console.print(f"  {name:<15} {value}", soft_wrap=True)
     console.print("\n[bold]look further[/bold]")
+    home = settings.home
+    page = f"the page, at http://{settings.web_host}:{settings.web_port}/"
+    console.print(f"  tidewheel web --home {home}   {page}", soft_wrap=True)
     for words in (
-        "web",
         f"loop status {stream.name}",
         f"lineage {stream.name}@champion",
         f"models history {stream.name}",
