@@ -1,100 +1,85 @@
-"""The main job, as a user runs it: real data, real processes, real HTTP."""
+"""`tidewheel demo` as a user runs it: real processes, real HTTP, real data."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-DATA = Path(__file__).parents[3] / "shared" / "data"
-KEYS = [  # in this order
-    "metric",
-    "loop",
-    "frozen",
-    "no_change",
-    "triggers",
-    "runs",
-    "promotions",
-    "refusals",
-    "rollbacks",
-    "failed_requests",
-    "seconds",
-    "trace",
-]
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+KEYS = {
+    "metric", "loop", "frozen", "no_change", "triggers", "runs", "promotions", "refusals", "rollbacks",
+    "failed_requests", "seconds", "trace",
+}  # fmt: skip
 
 
-def demo(home: Path, *words: str) -> dict[str, Any]:
+def demo(tmp_path: Path, *words: str) -> tuple[dict[str, Any], str]:
+    """Run the demo; return the JSON of its last line, and what it told on the way."""
+    command = [sys.executable, "-m", "tidewheel", "demo", "--home", str(tmp_path / "home"), "--json", *words]
     done = subprocess.run(
-        [sys.executable, "-m", "tidewheel", "demo", "--home", str(home), "--json", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=home.parent,
+        command, capture_output=True, text=True, cwd=tmp_path, check=False, env=os.environ | {"COLUMNS": "200"}
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    assert list(found) == KEYS
-    assert found["failed_requests"] == 0
-    for name in ("model", "run", "dataset", "code", "environment"):
-        assert found["trace"][name], name
-    assert leftovers(home) == []
-    return found
+    logs = "\n".join(path.read_text()[-2000:] for path in (tmp_path / "home" / "logs").glob("*.log"))
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}\n{logs}"
+    return orjson.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-def leftovers(home: Path) -> list[str]:
-    """Processes that still work on the demo's home."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if str(home) in words and entry.parent.name != str(os.getpid()):
-            found.append(words)
-    return found
+def shared(name: str) -> str:
+    """Return one of the real tables, or skip; they lie beside a checkout, not in it, so CI cannot have them."""
+    path = SHARED / name
+    if not path.exists():
+        reason = f"{name} is not there; put it into {SHARED} to run this test"
+        if os.environ.get("TIDEWHEEL_CI"):
+            pytest.xfail(reason)
+        pytest.skip(reason)
+    return str(path)
 
 
-def test_the_loop_turns_on_handwritten_digits(tmp_path: Path) -> None:
-    found = demo(tmp_path / "home")
-    assert found["metric"] == "accuracy"
-    assert found["loop"] > found["frozen"] > 0.85
-    assert found["no_change"] < 0.2
-    assert found["promotions"] >= 1
-    assert found["triggers"] >= 2
-    assert found["runs"] >= found["triggers"]
+def test_digits_are_answered_better_than_by_the_frozen_model(tmp_path: Path) -> None:
+    result, told = demo(tmp_path)
+    assert set(result) == KEYS
+    assert result["metric"] == "accuracy"
+    assert result["loop"] > result["frozen"] + 0.004 > 0.85
+    assert result["failed_requests"] == 0
+    assert min(result["triggers"], result["promotions"]) >= 2
+    assert result["runs"] >= result["triggers"]
+    assert "drift fired" in told or "decay fired" in told
+    trace = result["trace"]
+    assert trace["request"] == "digits-1796"
+    assert {"model", "run", "dataset", "dataset_digest", "code", "environment", "bundle"} <= set(trace)
+    assert all(trace.values())
 
 
 def test_shuffled_labels_are_refused_by_the_gate(tmp_path: Path) -> None:
-    found = demo(tmp_path / "home", "--sabotage", "labels")
-    assert found["refusals"] >= 1
-    assert found["loop"] > 0.85
+    result, told = demo(tmp_path, "--sabotage", "labels")
+    assert result["refusals"] >= 1
+    assert "shuffled labels: gates refused the candidate" in told
+    assert result["loop"] >= result["frozen"]
 
 
-def test_a_candidate_that_fails_is_rolled_back_and_no_caller_notices(tmp_path: Path) -> None:
-    found = demo(tmp_path / "home", "--sabotage", "serving")
-    assert found["rollbacks"] >= 1
-    assert found["loop"] > 0.85
+def test_a_failing_candidate_is_rolled_back_and_no_caller_notices(tmp_path: Path) -> None:
+    result, told = demo(tmp_path, "--sabotage", "serving")
+    assert result["rollbacks"] >= 1
+    assert "it fails more often" in told
+    assert result["failed_requests"] == 0
+    assert result["loop"] >= result["frozen"]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("bikes", ("--label", "cnt", "--history", "4000", "--drop", "casual,registered")),
-        ("electricity", ("--label", "price_up", "--history", "8640")),
-    ],
-)
-def test_the_loop_beats_the_frozen_model_on_a_table(tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
-    path = DATA / f"{name}.csv"
-    if not path.exists():
-        pytest.skip(f"{name}.csv is not there; lay the data folder beside the checkout as shared/data")
-    found = demo(tmp_path / "home", "--data", str(path), "--time", "event_time", *words)
-    if name == "bikes":
-        assert found["loop"] <= 0.7 * found["frozen"]
-    else:
-        assert found["loop"] >= found["frozen"] + 0.02
+def test_electricity_is_answered_two_points_better(tmp_path: Path) -> None:
+    words = ("--time", "event_time", "--label", "price_up", "--history", "8640")
+    result, _ = demo(tmp_path, "--data", shared("electricity.csv"), *words)
+    assert result["loop"] >= result["frozen"] + 0.02
+    assert result["failed_requests"] == 0
+
+
+def test_bikes_are_predicted_with_a_third_less_error(tmp_path: Path) -> None:
+    words = ("--time", "event_time", "--label", "cnt", "--history", "4000", "--drop", "casual,registered")
+    result, _ = demo(tmp_path, "--data", shared("bikes.csv"), *words)
+    assert (result["metric"], result["failed_requests"]) == ("rmse", 0)
+    assert result["loop"] <= 0.7 * result["frozen"]
