@@ -165,14 +165,18 @@ def test_a_run_killed_again_at_every_boundary_of_its_resumption_goes_on(harness:
 
 @pytest.mark.slow
 def test_a_hundred_runs_killed_at_random_moments_go_on(harness: Harness) -> None:
+    boundaries(harness)
+    began = time.monotonic()
+    boundaries(harness)
+    lasts = time.monotonic() - began  # the moments lie within a run, however fast this machine is
     ends: Counter[int] = Counter()
     for seed in range(100):
         chance = random.Random(seed)
-        start, book, answer = harness.killed(kill_after=chance.uniform(0.0, 0.4))
+        start, book, answer = harness.killed(kill_after=chance.uniform(0.0, lasts))
         ends[answer["status"]] += 1
-        harness.recover(start, book, kill_after=chance.uniform(0.0, 0.4))
+        harness.recover(start, book, kill_after=chance.uniform(0.0, lasts))
     assert set(ends) <= {0, KILLED}
-    assert ends[KILLED] > 20, "most moments should lie within the run"
+    assert ends[KILLED] > 20, "the moments should lie within the run"
 
 
 def test_a_killed_run_is_found_lost(harness: Harness) -> None:
