@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.measure import cpu_seconds, python, show
@@ -49,7 +49,7 @@ def measured(home: str) -> dict[str, float]:
     def command(kind: str, count: int, *, start: str = "", executor: str = "inline") -> Sequence[str]:
         return python(CASE, kind, str(count), home, start or str(next(starts)), executor)
 
-    cases = {
+    cases: dict[str, Callable[[], Sequence[str]]] = {
         "bare": lambda: command("bare", 10),
         "sqlalchemy": lambda: python("-c", "import sqlalchemy"),
         "1 cold": lambda: command("run", 1),

@@ -367,7 +367,6 @@ def files(folder: str) -> str:
 
 @step
 def fills_the_disk(size: int) -> bytes:
-    """Return more than there is room for."""
     return os.urandom(size)
 
 
