@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -99,6 +100,32 @@ def pears(rows: pl.DataFrame) -> str:
 def rot(rows: pl.DataFrame) -> Model:
     """Fail."""
     raise ValueError(f"{rows.height} rows are rotten")
+
+
+@step(timeout=0.5)
+def stall(rows: pl.DataFrame) -> Model:
+    """Never end."""
+    threading.Event().wait()
+    return grow(rows)
+
+
+@pipeline
+def stalled(rows: pl.DataFrame) -> Model:
+    """Hang in a step."""
+    return stall(rows)
+
+
+@step(timeout=60)
+def fall(rows: pl.DataFrame) -> Model:
+    """Be killed, in the process of its own that a step with a timeout has."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return grow(rows)
+
+
+@pipeline
+def fallen(rows: pl.DataFrame) -> Model:
+    """Be killed in a step."""
+    return fall(rows)
 
 
 @pipeline

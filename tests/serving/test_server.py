@@ -186,6 +186,27 @@ def test_a_kill_loses_nothing_that_was_answered(shop: Shop, server: Server, afte
     assert shop.log()[-1].id == "afterwards"
 
 
+def test_a_damaged_champion_is_refused_while_the_old_one_answers(shop: Shop, server: Server) -> None:
+    load = Load(server)
+    load.wait_for(lambda: len(load.answered) > 20)
+    path = shop.model_blob(2)
+    held = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+    set_traffic(shop.store, "bikes", champion=2, by="test", reason="a rotten one")
+    load.wait_for(lambda: "no longer match" in server.send("GET", "/v2/health/ready").body.decode())
+    (state,) = json.loads(server.send("GET", "/v2/health/ready").body)["models"]
+    assert (state["ready"], state["version"]) == (True, 1)
+    refused = [
+        line for line in server.send("GET", "/metrics").body.decode().splitlines() if "deployment_refused{" in line
+    ]
+    assert [line.rsplit(" ", 1)[1] for line in refused] == ["1"]
+    path.write_bytes(held)
+    load.wait_for(lambda: list(load.answered.values())[-1:] == [2])  # it is tried again by itself
+    load.end()
+    assert load.failed == []
+
+
 def test_a_large_body_is_refused_and_the_server_lives(server: Server) -> None:
     whole = server.send("POST", "/predict/bikes", b"[" * 10_000_000)
     assert whole.status == 413
