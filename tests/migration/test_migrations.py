@@ -47,6 +47,8 @@ def check_same(new: Database, migrated: Database) -> None:
         assert schema_version(tx) == HEAD
     assert shape(new) == shape(migrated)
     assert len(shape(new)) > 10
+    for database in (new, migrated):
+        database.close()
 
 
 def test_migrations_give_the_schema_of_a_new_database_on_sqlite(two_urls: tuple[str, str]) -> None:
@@ -77,6 +79,7 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         tx.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(Conflict, match="Update tidewheel"):
         prepare(database)
+    database.close()
 
 
 @pytest.mark.slow
