@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,24 +14,26 @@ from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.clock import ManualClock, new_id
 from tidewheel.database.database import Database, open_database
 from tidewheel.database.migrate import prepare
+from tidewheel.errors import StorageUnavailable
 from tidewheel.lineage.store import Store
 
 POSTGRES = os.environ.get("TIDEWHEEL_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 
 
-def listening(port: int, host: str = "127.0.0.1") -> bool:
-    """Say whether something listens on a TCP port."""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((host, port)) == 0
-
-
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
     """A fresh, empty PostgreSQL database, dropped afterwards."""
-    if not listening(5432):
-        pytest.skip("PostgreSQL is not there; start it: apt-get install postgresql; pg_ctlcluster 15 main start")
-    admin = open_database(POSTGRES).engine.execution_options(isolation_level="AUTOCOMMIT")
+    server = open_database(POSTGRES)
+    try:
+        with server.reading():
+            pass
+    except (StorageUnavailable, sa.exc.DBAPIError) as error:
+        server.close()
+        pytest.skip(
+            f"no PostgreSQL lets tests in at {POSTGRES} ({str(error).splitlines()[0]}); start one: apt-get install "
+            "postgresql; pg_ctlcluster 15 main start; or name another with TIDEWHEEL_TEST_POSTGRES"
+        )
+    admin = server.engine.execution_options(isolation_level="AUTOCOMMIT")
     name = f"tidewheel_{new_id().replace('-', '')}"
     with admin.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
