@@ -202,7 +202,7 @@ def _tail(path: Path) -> str:
 
 def _feed(stage: _Stage) -> tuple[Feeder, Journal]:
     from tidewheel.demo.client import Client
-    from tidewheel.demo.feeder import Feeder, Scores
+    from tidewheel.demo.feeder import LONG_STREAM, WAVE_ROWS, Feeder, Scores
     from tidewheel.demo.journal import Journal
     from tidewheel.demo.score import RunningScore
 
@@ -214,6 +214,7 @@ def _feed(stage: _Stage) -> tuple[Feeder, Journal]:
         stream=stream,
         client=client,
         delay=stage.options.label_delay,
+        wave_rows=WAVE_ROWS if stream.live < LONG_STREAM else 2 * WAVE_ROWS,
         frozen=_frozen(stage.store, stream.name),
         scores=Scores(loop=RunningScore(stream.metric), frozen=RunningScore(stream.metric)),
     )

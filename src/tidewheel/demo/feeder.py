@@ -17,6 +17,7 @@ from tidewheel.demo.score import RunningScore
 from tidewheel.demo.stream import Stream
 
 WAVE_ROWS = 24
+LONG_STREAM = 10_000  # rows from which waves are twice as long: fewer waits, and still ten waves to a monitor window
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Feeder:
     delay: int  # a label arrives after that many further rows
     frozen: Callable[[list[dict[str, Any]]], list[Any]]  # answers of the first champion, in this process
     scores: Scores  # running scores, changed by `run`
+    wave_rows: int = WAVE_ROWS  # rows between two waits for the conductor
     last_id: str = ""  # id of the newest request
     _due: deque[tuple[int, str, Any]] = field(default_factory=deque)  # row number, request id, label
     sent_labels: int = 0  # labels sent so far
@@ -44,9 +46,9 @@ class Feeder:
         """Send all rows; `after_wave(rows)` is called between waves and may wait for the conductor."""
         features = self.stream.frame.drop(self.stream.label)
         labels = self.stream.frame[self.stream.label]
-        for start in range(self.stream.history, self.stream.frame.height, WAVE_ROWS):
-            rows = features.slice(start, WAVE_ROWS).to_dicts()
-            truths = labels.slice(start, WAVE_ROWS).to_list()
+        for start in range(self.stream.history, self.stream.frame.height, self.wave_rows):
+            rows = features.slice(start, self.wave_rows).to_dicts()
+            truths = labels.slice(start, self.wave_rows).to_list()
             self._wave(start, rows, truths)
             after_wave(start + len(rows) - self.stream.history)
         self._deliver(self.stream.frame.height + self.delay)
@@ -67,7 +69,7 @@ class Feeder:
         """Send the labels that have arrived by the time of a row; one call for all of them."""
         if not self._due or (self._due[0][0] > number):
             return
-        if number - self._due[0][0] < WAVE_ROWS // 2 and number < self.stream.frame.height:
+        if number - self._due[0][0] < self.wave_rows // 2 and number < self.stream.frame.height:
             return  # labels travel in small parcels: later than they could, never earlier
         arrived = []
         while self._due and self._due[0][0] <= number:
