@@ -2,7 +2,7 @@
 
 Boosted trees, random trees and a linear model fail in different ways, so their mean changes little from one
 retraining to the next; choosing the single best of them on a few hundred rows changes a lot (measured in
-docs/decisions/0011-demo-learner.md). Newer rows weigh more: a row's weight halves with every `HALF_LIFE` newer ones.
+docs/decisions/0011_demo_learner.md). Newer rows weigh more: a row's weight halves with every `HALF_LIFE` newer ones.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The loop that the demo turns: one policy for any ordered table, scaled by the length of its history.
 
-Why these numbers: docs/decisions/0012-loop-policy.md.
+Why these numbers: docs/decisions/0012_retraining_policy.md.
 """
 
 from __future__ import annotations
