@@ -6,6 +6,7 @@ the rooms below.
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import threading
@@ -281,6 +282,20 @@ def listen_address(host: str, port: int, *, public: bool = False) -> Address:
         return Address(host=host, port=int(probe.getsockname()[1]))
 
 
+def check_free(address: Address) -> None:
+    """Raise Conflict when somebody else listens there already; what else is wrong with it is the server's to say."""
+    with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Conflict(
+                    f"Port {address.port} on {address.host} is taken, perhaps by another tidewheel.",
+                    "Stop what holds it, or choose another with --port and --web-port; 0 takes a free one.",
+                ) from error
+
+
 def serve(
     settings: Settings, models: Sequence[str] | None, *, host: str, port: int, say: Callable[[str], None]
 ) -> None:
@@ -353,6 +368,8 @@ def up(
         Service(name="web", command=tidewheel_command("web", "--host", page.host, "--port", str(page.port), *home)),
     )
     with only_one(settings.home), stop_on_signals() as stopped:
+        check_free(serving)  # a child would die of it again and again, and the address below would be somebody else's
+        check_free(page)
         open_store(settings).close()  # the tables are made once, before three processes want them
         say(f"predictions: http://{serving.host}:{serving.port}/docs")
         say(f"page:        http://{page.host}:{page.port}/")

@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -283,6 +284,21 @@ def check_retrainings(store: Store) -> None:
     assert sorted((run.cause["key"], run.cause["part"]) for run in runs) == sorted(
         (key, part) for key in fired for part in ("candidate", "refit")
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("taken", ["--port", "--web-port"])
+def test_an_up_whose_port_is_taken_is_refused_before_anything_starts(tmp_path: Path, taken: str) -> None:
+    (tmp_path / "small.py").write_text(PROJECT)
+    ports = {"--port": "0", "--web-port": "0"}
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ports[taken] = str(other.getsockname()[1])
+        words = [word for item in ports.items() for word in item]
+        command = [sys.executable, "-m", "tidewheel", "up", "small.py:loop", "--home", "home", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: Port {ports[taken]} on 127.0.0.1 is taken")
+    assert "--web-port" in done.stderr
 
 
 @pytest.mark.slow

@@ -79,6 +79,13 @@ def test_load_target_says_what_is_wrong(
         assert "target_bikes" not in sys.modules or hint in ("names no file", "bikes, cars")
 
 
+def test_a_near_name_may_be_that_of_a_loop(tmp_path: Path) -> None:
+    loop = "from tidewheel import Loop\nlap = Loop(bikes, model='b', data='d', label='y')\n"
+    (tmp_path / "target_bikes.py").write_text(GOOD.replace("bikes(x:", "bikes(rows:") + loop)
+    with pytest.raises(NotFound, match=r"Did you mean 'lap'"):
+        load_target("target_bikes.py:laps")
+
+
 def test_load_step_of_a_file_that_lost_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "target_bikes.py").write_text(GOOD)
     load_target("target_bikes.py:bikes")

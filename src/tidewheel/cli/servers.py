@@ -82,13 +82,14 @@ def serve(
 
 def web(*, host: Host = "", port: Port = -1, home: HomeOption = "") -> None:
     """Show the page alone."""
-    from tidewheel.app import listen_address
+    from tidewheel.app import check_free, listen_address
     from tidewheel.supervisor import die_with_parent
     from tidewheel.web.serve import serve_web
 
     die_with_parent()
     settings = settings_for(home)
     address = listen_address(host or settings.web_host, port if port >= 0 else settings.web_port)
+    check_free(address)
     with opened(home) as store:
         print(f"page: http://{address.host}:{address.port}/", flush=True)
         serve_web(store, host=address.host, port=address.port)

@@ -127,5 +127,7 @@ def _only_pipeline(module: ModuleType, target: str) -> Any:
 
 
 def _public(module: ModuleType) -> list[str]:
-    marked = [name for name, item in vars(module).items() if isinstance(item, Pipeline | Step)]
-    return marked or [name for name in vars(module) if not name.startswith("_")]
+    """Return the names that can be meant: pipelines, steps, loops; without any, all that is not private."""
+    public = {name: item for name, item in vars(module).items() if not name.startswith("_")}
+    marked = [name for name, item in public.items() if type(item).__module__.startswith("tidewheel.")]
+    return marked or list(public)
