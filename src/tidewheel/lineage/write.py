@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from tidewheel.clock import new_id
+from tidewheel.database.insert import insert_if_new, insert_into
 from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.lineage import tables
 from tidewheel.lineage.chain import link_digest
@@ -52,8 +52,7 @@ def ensure_entity(
     row = tx.execute(known).one_or_none()
     if row is None:
         values = {"id": new_id(), "kind": kind, "name": check_name(kind, name), "at": at, "facets": dict(facets or {})}
-        insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-        tx.execute(insert(table).values(values).on_conflict_do_nothing())
+        tx.execute(insert_if_new(table, tx.dialect.name), values)
         row = tx.execute(known).one()
     return entity_of(row)
 
@@ -89,7 +88,7 @@ def add_version(
         "facets": dict(facets or {}),
         "at": at,
     }
-    tx.execute(sa.insert(table).values(values))
+    tx.execute(insert_into(table, tx.dialect.name), values)
     return Version(**values)
 
 
@@ -126,7 +125,7 @@ def start_execution(
         "error": None,
         "facets": dict(facets or {}),
     }
-    tx.execute(sa.insert(tables.execution).values(values))
+    tx.execute(insert_into(tables.execution, tx.dialect.name), values)
     return Execution(**values)
 
 
@@ -154,9 +153,8 @@ def link(tx: Connection, src_id: str, relation: str, dst_id: str, *, role: str =
     """Draw an arrow from the later thing to the earlier one; drawing it again changes nothing."""
     if relation not in RELATIONS:
         raise NotFound("relation", relation, RELATIONS)
-    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     row = {"src": src_id, "relation": relation, "dst": dst_id, "role": role, "idx": idx}
-    tx.execute(insert(tables.edge).values(row).on_conflict_do_nothing())
+    tx.execute(insert_if_new(tables.edge, tx.dialect.name), row)
 
 
 def append_event(

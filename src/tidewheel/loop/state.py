@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from tidewheel.database.insert import insert_if_new
 from tidewheel.errors import Conflict
 from tidewheel.lineage.store import Store
 from tidewheel.loop.tables import loop_state
@@ -108,8 +108,7 @@ def save_state(tx: Connection, model: str, held: Held, state: LoopState, *, stor
         same = (loop_state.c.model == model) & (loop_state.c.revision == held.revision)
         written = tx.execute(sa.update(loop_state).where(same).values(values)).rowcount == 1
     else:
-        insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-        first = insert(loop_state).values(model=model, **values).on_conflict_do_nothing()
+        first = insert_if_new(loop_state, tx.dialect.name).values(model=model, **values)
         written = tx.execute(first.returning(loop_state.c.revision)).scalar() is not None
     if not written:
         raise Overtaken(

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from tidewheel.database.insert import insert_if_new
 from tidewheel.monitoring import tables
 from tidewheel.monitoring.collect import OpenLabels, OpenTraffic
 from tidewheel.monitoring.decay import DecayWatch
@@ -55,6 +55,5 @@ def save_state(tx: Connection, model: str, state: MonitorState, *, revision: int
     if revision:
         unchanged = (table.c.model == model) & (table.c.revision == revision)
         return tx.execute(sa.update(table).where(unchanged).values(values)).rowcount == 1
-    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    first = insert(table).values(model=model, **values).on_conflict_do_nothing().returning(table.c.revision)
+    first = insert_if_new(table, tx.dialect.name).values(model=model, **values).returning(table.c.revision)
     return tx.execute(first).scalar() is not None

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tidewheel.blobs.store import BlobStore
+from tidewheel.database.insert import insert_if_new, insert_into
 from tidewheel.fingerprint.code import CodeDigest
 from tidewheel.pipelines.stored import Stored, stored_from
 from tidewheel.pipelines.tables import step_cache, step_code
@@ -76,14 +77,10 @@ class _Statements:
 
 @cache
 def _statements(dialect: str) -> _Statements:
-    """Build the inserts that know ON CONFLICT, once; PostgreSQL's module costs 50 ms of CPU to import."""
-    if dialect == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-    answer = insert(step_cache)
+    """Build the inserts once."""
+    answer = insert_into(step_cache, dialect)
     newest = {name: answer.excluded[name] for name in ("step", "execution_id", "outputs", "at")}
     return _Statements(
         answer=answer.on_conflict_do_update(index_elements=[step_cache.c.key], set_=newest),
-        code=insert(step_code).on_conflict_do_nothing(),
+        code=insert_if_new(step_code, dialect),
     )
