@@ -10,6 +10,7 @@ import errno
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tidewheel.pipelines.why import Why
 
 ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "rollout", "loop")
+LETTING_GO = 5.0  # seconds in which the children of an `up` that was killed let go of their ports
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -282,18 +284,29 @@ def listen_address(host: str, port: int, *, public: bool = False) -> Address:
         return Address(host=host, port=int(probe.getsockname()[1]))
 
 
-def check_free(address: Address) -> None:
-    """Raise Conflict when somebody else listens there already; what else is wrong with it is the server's to say."""
+def check_free(address: Address, *, patience: float = 0.0) -> None:
+    """Raise Conflict when somebody else listens there, still after `patience` seconds.
+
+    What else is wrong with an address is the server's to say.
+    """
+    give_up = time.monotonic() + patience
+    while _is_taken(address):
+        if time.monotonic() >= give_up:
+            raise Conflict(
+                f"Port {address.port} on {address.host} is taken, perhaps by another tidewheel.",
+                "Stop what holds it, or choose another (--port, --web-port); 0 takes a free one.",
+            )
+        time.sleep(0.1)
+
+
+def _is_taken(address: Address) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address.host, address.port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise Conflict(
-                    f"Port {address.port} on {address.host} is taken, perhaps by another tidewheel.",
-                    "Stop what holds it, or choose another with --port and --web-port; 0 takes a free one.",
-                ) from error
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def serve(
@@ -368,8 +381,9 @@ def up(
         Service(name="web", command=tidewheel_command("web", "--host", page.host, "--port", str(page.port), *home)),
     )
     with only_one(settings.home), stop_on_signals() as stopped:
-        check_free(serving)  # a child would die of it again and again, and the address below would be somebody else's
-        check_free(page)
+        # A child would die of a taken port again and again, and the address told below would be somebody else's.
+        for address in (serving, page):
+            check_free(address, patience=LETTING_GO)
         open_store(settings).close()  # the tables are made once, before three processes want them
         say(f"predictions: http://{serving.host}:{serving.port}/docs")
         say(f"page:        http://{page.host}:{page.port}/")
