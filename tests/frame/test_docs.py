@@ -67,3 +67,9 @@ def _run_doctest(block: str, names: dict[str, object], page: Path) -> None:
     runner = doctest.DocTestRunner(verbose=False)
     runner.run(test, clear_globs=False)
     assert runner.failures == 0
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)`", page.read_text())}
+    assert len(named) > 20
+    assert sorted(name for name in named if not (ROOT / name).is_file()) == []
