@@ -194,7 +194,7 @@ def main() -> None:
         rows.append((f"{title}: verdict to first answer", f"{one.total:.2f} s", f"{one.training:.2f} s training"))
         rows.append(("    less training", f"{one.total - one.training:.2f} s", "target: 2 s at most"))
         if one.evidence:
-            pace = f"two steps at {1 / PACE:.0f} requests/s at most, a look each second"
+            pace = f"two steps at {1 / PACE:.0f} requests/s at most; the proof takes about 200"
             rows.append(("    of which the canary's evidence", f"{one.evidence:.2f} s", pace))
         rows.append(
             ("    of which promotion to first answer", f"{one.followed:.2f} s", "the server looks every 0.25 s")
