@@ -102,7 +102,9 @@ def supervise(
 
 
 def _start(service: Service, log_folder: Path) -> subprocess.Popen[bytes]:
-    environment: Mapping[str, str] = os.environ | {PARENT_VARIABLE: str(os.getpid())}
+    # Several processes share the cores: numerics that take all of them in each one wait for each other.
+    threads = str(max((os.cpu_count() or 2) // 2, 1))
+    environment: Mapping[str, str] = {"OMP_NUM_THREADS": threads} | os.environ | {PARENT_VARIABLE: str(os.getpid())}
     with (log_folder / f"{service.name}.log").open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - argv is our own, no shell
             service.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment)

@@ -20,6 +20,7 @@ from tidewheel.errors import AlreadyRunning, CorruptBlob, MissingBlob, NotFound,
 from tidewheel.evaluation.evaluate import Evaluation, evaluate
 from tidewheel.evaluation.evidence import GateContext
 from tidewheel.evaluation.gates import judge
+from tidewheel.evaluation.latency_gate import Latency
 from tidewheel.evaluation.record import Subject, record_evaluation
 from tidewheel.evaluation.verdict import Judgement
 from tidewheel.lineage.store import Store
@@ -144,7 +145,7 @@ def _judge(job: _Job, candidate: Fitted) -> Judged:
         task=signature.task,
         rows=material.held_out,
         label=loop.label,
-        candidate=candidate.model,
+        candidate=_as_judged(job, candidate.model),
         champion=champion[1] if champion else None,
         findings=[finding for finding in findings if finding.column in concerned],
     )
@@ -160,6 +161,16 @@ def _judge(job: _Job, candidate: Fitted) -> Judged:
     )
     _write_verdict(job, subject, judged, judgement, evaluation)
     return judged
+
+
+def _as_judged(job: _Job, model: Model) -> Scorer:
+    """Return what the gates call: the fitted model, or where its time counts the form that would serve.
+
+    That form costs a conversion, which a recipe that is refused would never have needed.
+    """
+    if not any(isinstance(gate, Latency) for gate in job.loop.gates):
+        return model
+    return save_bundle(job.store, model, rows=job.material.all.tail(BASELINE_ROWS)).scorer()
 
 
 def _write_verdict(job: _Job, subject: Subject, judged: Judged, judgement: Judgement, evaluation: Evaluation) -> None:
