@@ -181,8 +181,9 @@ def _processes(project: Path, settings: Settings, serving: Address, page: Addres
 
     def alive() -> None:
         if process.poll() is not None:
+            how = f"ended with {process.returncode}" if process.returncode else "was told to stop by somebody else"
             raise StorageUnavailable(
-                f"tidewheel up ended with {process.returncode}: {_tail(log / 'up.log')}", f"Look into {log}."
+                f"tidewheel up {how}; it last said: {_tail(log / 'up.log')}", f"Look into {log}, then start again."
             )
 
     try:

@@ -20,7 +20,7 @@ from tidewheel.rollout import rollouts
 
 WINDOW_SHARE = 0.1  # of the history makes a monitor window ...
 WINDOW_ROWS = (100, 500)  # ... of at least and at most so many rows
-TRAIN_ROWS = 4_000  # newest rows a retraining learns from; older ones weigh less than 7 % by then
+TRAIN_ROWS = 8_000  # newest rows a retraining learns from; older ones would weigh less than half a percent
 PSI = 0.25  # population stability index of a column that is drift
 SHARE_MARGINS = (0.05, 0.05)  # points of accuracy: tolerated decay; canary's "not worse"
 RATIO_MARGINS = (0.15, 0.10)  # share of the error: tolerated decay; canary's "not worse"
