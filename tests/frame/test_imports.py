@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -46,25 +45,23 @@ CODES = [
 ]
 
 
-def _child(code: str) -> tuple[str, float]:
-    """Return what a fresh interpreter prints and the CPU seconds that it takes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def _printed(code: str) -> str:
+    """Return the last line that a fresh interpreter prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_leaves_heavy_packages_alone(code: str) -> None:
-    printed, _ = _child(f"{code}\nimport sys\nprint('loaded:', *(name for name in {HEAVY!r} if name in sys.modules))")
-    assert printed.splitlines()[-1] == "loaded:"
+    loaded = f"{code}\nimport sys\nprint('loaded:', *(name for name in {HEAVY!r} if name in sys.modules))"
+    assert _printed(loaded) == "loaded:"
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_costs_at_most_a_tenth_of_a_second_over_bare_python(code: str) -> None:
-    bare = min(_child("pass")[1] for _ in range(4))
-    loaded = min(_child(code)[1] for _ in range(4))
-    assert loaded - bare <= 0.1
+@pytest.mark.parametrize(("code", "most"), [("import tidewheel", 40), (HELP, 200)], ids=["import", "help"])
+def test_loads_few_modules(code: str, most: int) -> None:
+    """What start-up costs is measured in benchmarks/startup.py; how much it loads does not depend on the machine."""
+    count = int(_printed(f"import sys\nbefore = len(sys.modules)\n{code}\nprint(len(sys.modules) - before)"))
+    assert count <= most
 
 
 def test_the_face_is_small_and_every_name_on_it_resolves() -> None:
