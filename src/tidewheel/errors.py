@@ -33,7 +33,7 @@ class NotFound(TidewheelError, LookupError):
             listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
             hint = f"These exist: {listed}."
         else:
-            hint = f"There is no {kind} yet."
+            hint = "" if mend else f"There is no {kind} yet."
         super().__init__(f"There is no {kind} named {name!r}.", f"{hint} {mend}".strip())
         self.kind = kind
         self.name = name

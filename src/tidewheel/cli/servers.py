@@ -34,7 +34,8 @@ def demo(
     json: JsonFlag = False,
 ) -> None:
     """Run the whole loop on real data: train, serve, watch, retrain, canary, promote or refuse."""
-    from tidewheel.demo.demo import DemoOptions, run_demo
+    from tidewheel.demo.demo import run_demo
+    from tidewheel.demo.records import DemoOptions
 
     if sabotage not in ("", "labels", "serving"):
         raise InvalidInput(f"--sabotage {sabotage!r} is not known.", "Use labels or serving.")

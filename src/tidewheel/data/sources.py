@@ -78,10 +78,10 @@ def _bytes_of(path: Path) -> bytes:
 def _no_file(path: Path) -> NotFound:
     folder = path.parent
     if not folder.is_dir():
-        return NotFound("folder", str(folder))
+        return NotFound("folder", str(folder), mend="Check the path.")
     names = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES]
     near = get_close_matches(path.name, names, n=3, cutoff=0.5)
-    mend = "" if near or not names else f"Looked in {folder.resolve()}."
+    mend = "" if near else f"Looked in {folder.resolve()} for {', '.join(SUFFIXES)}."
     return NotFound("file", path.name, near or names, mend=mend)
 
 

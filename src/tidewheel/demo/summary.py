@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 if TYPE_CHECKING:
-    from tidewheel.demo.demo import Result
+    from tidewheel.demo.records import Result
     from tidewheel.demo.stream import Stream
     from tidewheel.settings import Settings
 

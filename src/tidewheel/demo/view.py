@@ -98,6 +98,7 @@ def _panel(picture: Picture) -> Group:
     facts.add_row("on trial", Text(picture.challenger or "-"))
     if not math.isnan(picture.loop):
         facts.add_row(f"recent {picture.metric}", Text(f"loop {picture.loop:.3f}   frozen {picture.frozen:.3f}"))
-    decisions = Text("\n".join(picture.decisions[-SHOWN_DECISIONS:]) or "no decision yet", style="dim")
+    shown = "\n".join(picture.decisions[-SHOWN_DECISIONS:]) or "no decision yet"
+    decisions = Text(shown, style="dim", no_wrap=True, overflow="ellipsis")  # a panel that keeps its height is calm
     bar = ProgressBar(total=max(picture.total, 1), completed=picture.done, width=60)
     return Group(Panel(Group(facts, bar, Text(), decisions), title=picture.title, title_align="left", width=100))

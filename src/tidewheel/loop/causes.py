@@ -58,6 +58,7 @@ def begun(
         today=state.today + 1 if state.day == today else 1,
         fruitless=0 if running.trigger == "manual" else state.fruitless,
         ladder=_ladder(state, context, causes, ladder_on),
+        spoiled=state.spoiled or running.spoiled,
         trouble="",
     )
 

@@ -51,6 +51,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     since: int  # begin, or takeover from a process that is gone; microseconds since 1970
     dataset: str  # pinned version, name:7
     unseen: int | None = None  # rows of it that the champion was not fitted on; None: all may be judged on
+    spoiled: bool = False  # whether its candidate learns from shuffled labels: a game day
     attempts: int = 1  # processes that worked on it
     judged: Judged | None = None  # once the gates have judged
     version: int | None = None  # once a version is registered
@@ -81,6 +82,7 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     running: Running | None = None  # the retraining in flight
     waiting: Waiting | None = None  # the retraining that is held back
     ladder: Ladder | None = None  # retrainings still to come after an alarm
+    spoiled: bool = False  # whether a game day has spoiled a retraining
     trouble: str = ""  # why the loop cannot look at all; empty when it can
 
 

@@ -177,6 +177,7 @@ class Ticker:
             since=micros(context.now),
             dataset=dataset.reference,
             unseen=unseen_rows(store, loop, dataset),
+            spoiled=loop.game_day.shuffle_labels and context.deployed and not claim.state.spoiled,
         )
         state = begun(claim.state, context, causes, running, rows=dataset.rows, ladder_on=loop.ladder_on)
         with claim.moving(**{name: getattr(state, name) for name in state.__struct_fields__}) as tx:

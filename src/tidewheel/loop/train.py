@@ -34,7 +34,7 @@ from tidewheel.models.bundle import load_bundle, save_bundle
 from tidewheel.models.model import Model
 from tidewheel.models.scorer import Scorer
 from tidewheel.registry.promotion import promote
-from tidewheel.registry.versions import ModelVersion, get_model, list_versions, register_model
+from tidewheel.registry.versions import ModelVersion, get_model, register_model
 from tidewheel.rollout.begin import begin
 from tidewheel.rollout.stored import get_rollout
 
@@ -83,17 +83,10 @@ class _Job:
         found = self.material.oddities if "material" in vars(self) else []
         return f" (of the rows it was given, {'; '.join(found)})" if found else ""
 
-    @property
-    def rehearses_labels(self) -> bool:
-        """Whether this is the retraining that a game day spoils: the first one after the first model."""
-        if not self.loop.game_day.shuffle_labels or self.running.trigger == "first" or self.claim.state.fruitless:
-            return False
-        return len(list_versions(self.store, self.loop.model)) == 1
-
     def fit(self, part: Part) -> Fitted:
         """Run the pipeline on a part of the rows."""
         rows = self.material.fit if part == "candidate" else self.material.all
-        if part == "candidate" and self.rehearses_labels:
+        if part == "candidate" and self.running.spoiled:
             rows = rows.with_columns(pl.col(self.loop.label).shuffle(seed=0))
         return fit(self.store, self.loop, self.running, rows, part=part, executor=self.executor)
 
@@ -180,7 +173,7 @@ def _write_verdict(job: _Job, subject: Subject, judged: Judged, judgement: Judge
         _tell_run(job, tx, judged.run, job.material.fit.height)
         verdict = "passed" if judged.passed else "refused"
         text = f"gates {verdict} the candidate: {judged.reason}"
-        if job.rehearses_labels:
+        if job.running.spoiled:
             text = f"game day, shuffled labels: {text}"
         job.tell(tx, f"gate.{verdict}", text, evaluation=record.id, run=judged.run, metrics=judged.metrics)
 

@@ -67,7 +67,7 @@ def _find(module: str, file: str | None) -> ModuleType:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         near = [str(found) for found in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise NotFound("file", str(path), near)
+        raise NotFound("file", str(path), near, mend="" if near else f"Looked in {path.parent.resolve()}.")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
