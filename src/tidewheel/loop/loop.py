@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -53,7 +53,7 @@ class Loop:
     ladder_on: Sequence[str] = ("drift", "decay")  # which alarms begin a ladder
     collect: bool = True  # whether labelled predictions become rows of the dataset
     collect_rows: int = 100  # they are kept in parts of at least so many, or before a retraining
-    monitor: MonitorPolicy | None = None  # what is watched; None: what drift and decay triggers ask for
+    monitor: MonitorPolicy | None = None  # what is watched beside what drift and decay triggers ask for
     parameters: Mapping[str, Any] = field(default_factory=dict)  # further parameters of the pipeline
     game_day: GameDay = GameDay()  # failures on purpose, to rehearse a refusal or a rollback
 
@@ -98,13 +98,11 @@ class Loop:
 
     @property
     def policy(self) -> MonitorPolicy:
-        """What the monitor watches."""
-        if self.monitor is not None:
-            return self.monitor
-        wanted: dict[str, Any] = {"psi": None}
+        """What the monitor watches: `monitor`, with what drift and decay triggers ask for laid over it."""
+        wanted: dict[str, Any] = {}
         for trigger in self.on:
             if isinstance(trigger, OnAlert):
                 wanted |= trigger.settings
         if "metric" in wanted:
             wanted["decay"] = wanted.pop("metric")
-        return MonitorPolicy(**wanted)
+        return replace(self.monitor or MonitorPolicy(psi=None), **wanted)
