@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +51,7 @@ class Address:
 def import_tables() -> None:
     """Import every room's tables, so that the one MetaData knows them all."""
     for room in ROOMS_WITH_TABLES:
-        if find_spec(f"tidewheel.{room}.tables"):
-            import_module(f"tidewheel.{room}.tables")
+        import_module(f"tidewheel.{room}.tables")
 
 
 def open_store(settings: Settings | None = None) -> Store:

@@ -72,14 +72,6 @@ def get_version(tx: Connection, version_id: str) -> Version:
     return version_of(row)
 
 
-def version_by_digest(tx: Connection, digest: str) -> Version | None:
-    """Return the newest version with that content, if any."""
-    table = tables.version
-    query = sa.select(table).where(table.c.digest == digest).order_by(table.c.at.desc(), table.c.seq.desc()).limit(1)
-    row = tx.execute(query).one_or_none()
-    return None if row is None else version_of(row)
-
-
 def resolve(tx: Connection, kind: str, reference: str) -> Version:
     """Return the version that `name` (newest), `name:3` or `name@alias` means; NotFound otherwise."""
     name, mark, rest = _split(reference)

@@ -209,8 +209,3 @@ def move_alias(
     body = {"alias": name, "from": before.version_id if before else None, "to": version_id, "reason": reason}
     append_event(tx, "alias.moved", body, at=at, subject_id=entity_id, by=by, governs=True)
     return Alias(**values, by=by, reason=reason)  # type: ignore[arg-type]
-
-
-def enqueue(tx: Connection, sink: str, payload: Any, *, at: datetime) -> None:
-    """Put a message for the outside into the outbox; it is sent at least once after this transaction commits."""
-    tx.execute(sa.insert(tables.outbox).values(sink=sink, at=at, payload=payload))
