@@ -11,7 +11,7 @@ from tidewheel.database.database import Database
 from tidewheel.database.schema import metadata
 from tidewheel.errors import Conflict
 
-HEAD = "0001"  # the newest file in migrations/versions
+HEAD = "0002"  # the newest file in migrations/versions
 _VERSION_TABLE = sa.table("alembic_version", sa.column("version_num", sa.String))
 
 
