@@ -107,7 +107,7 @@ def several() -> Any:
         (lambda: step(timeout=0), "timeout=0"),
         (lambda: step(backoff=-1), "backoff=-1"),
         (
-            lambda: step(on="moon"),  # type: ignore[call-overload]
+            lambda: step(on="the moon"),
             'on="inline"',
         ),
         (lambda: step(on="inline", timeout=1), "Leave one of the two out"),

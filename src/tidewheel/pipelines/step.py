@@ -7,34 +7,15 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from tidewheel.errors import InvalidInput
+from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.fingerprint.place import module_label
 from tidewheel.pipelines.active import recorder
-from tidewheel.pipelines.durations import seconds
+from tidewheel.pipelines.options import StepOptions, StepWishes, step_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Where = Literal["inline", "process"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepOptions:
-    """How a run treats a step; none of it counts in the cache key."""
-
-    retries: int = 0  # further tries after the first one failed
-    backoff: float = 1.0  # seconds before the first retry; doubled for each further one
-    timeout: float | None = None  # seconds after which one try is ended
-    cache: bool = True  # whether other runs may be answered with its outputs
-    side_effect: bool = False  # it changes the world outside: never cached, retried only if retries say so
-    on: Where | None = None  # where it runs; None: where the run says
-
-    @property
-    def reusable(self) -> bool:
-        """Whether an earlier execution with the same key may answer a call."""
-        return self.cache and not self.side_effect
 
 
 class Step(Generic[P, R]):
@@ -121,58 +102,30 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
 @overload
 def step(function: Callable[P, R]) -> Step[P, R]: ...
 @overload
+def step(function: None = None, **wishes: Unpack[StepWishes]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
-    function: None = None,
-    *,
-    retries: int = 0,
-    backoff: float | str = 1.0,
-    timeout: float | str | None = None,
-    cache: bool = True,
-    side_effect: bool = False,
-    on: Where | None = None,
-) -> Callable[[Callable[P, R]], Step[P, R]]: ...
-def step(
-    function: Callable[P, R] | None = None,
-    *,
-    retries: int = 0,
-    backoff: float | str = 1.0,
-    timeout: float | str | None = None,
-    cache: bool = True,
-    side_effect: bool = False,
-    on: Where | None = None,
+    function: Callable[P, R] | None = None, **wishes: Unpack[StepWishes]
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Mark a function as a step of pipelines.
 
-    `retries` further tries after a failure, the first `backoff` seconds later, each further one after twice
-    the time; `timeout` ends one try (seconds, or "90s", "10m", "2h") by ending its process; `cache=False`
-    executes it in every run; `side_effect=True` says that it changes the world outside: it is never cached;
-    `on` pins it to "inline" (this process) or "process" (a child).
+    Tries: `retries` further ones after an error in `retry_on`, the first `backoff` seconds later, each further one
+    after twice the time, spread by `jitter`; `timeout` ends one try (seconds, or "90s", "10m", "2h") with its process.
+    Answers: `cache=False` executes it in every run, `side_effect=True` says that it changes the world outside and is
+    never cached, `verify` is the share of answers from the cache that are executed again and compared, `code` adds
+    modules and file patterns to what counts in the key, `ignore` takes arguments out of it.
+    Place: `on` names an executor; `cpus`, `memory` ("2GiB") and `gpus` say what one call needs; `isolate` names a lock
+    or requirements file, or "script", that it gets an environment of its own from; `variables` are set while it runs;
+    `secrets` names what it may read with `secret()`.
 
-    >>> @step(retries=2, timeout="10m")
+    >>> @step(retries=2, retry_on=ConnectionError, timeout="10m", memory="2GiB")
     ... def double(x: int) -> int:
     ...     return 2 * x
-    >>> double(4)
-    8
+    >>> double(4), double.options.memory
+    (8, 2147483648)
 
-    Raises InvalidInput for options that cannot be.
+    Raises NotFound for an unknown option, InvalidInput for options that cannot be.
     """
-    if isinstance(retries, bool) or retries < 0:
-        raise InvalidInput(f"retries={retries!r} cannot be.", "Give the number of further tries: 0, 1, 2 ...")
-    if on not in (None, "inline", "process"):
-        raise InvalidInput(f"on={on!r} is not an executor.", 'Use on="inline" or on="process".')
-    if on == "inline" and timeout is not None:
-        raise InvalidInput(
-            'A timeout cannot be kept with on="inline": nothing can end a function of this process.',
-            "Leave one of the two out; a step with a timeout goes to a child process.",
-        )
-    options = StepOptions(
-        retries=retries,
-        backoff=seconds(backoff, "backoff"),
-        timeout=None if timeout is None else seconds(timeout, "timeout", positive=True),
-        cache=cache,
-        side_effect=side_effect,
-        on=on,
-    )
+    options = step_options(wishes)
     if function is None:
         return lambda marked: _made(marked, options)
     return _made(function, options)
@@ -186,4 +139,8 @@ def _made(function: Callable[P, R], options: StepOptions) -> Step[P, R]:
             f"{function.__qualname__} is async or a generator, which cannot be journaled.",
             "Return the whole value; inside, call asyncio.run(...) or list(...).",
         )
+    names = inspect.signature(function).parameters
+    for name in options.ignore:
+        if name not in names:
+            raise NotFound(f"argument of {function.__qualname__}", name, names, mend="ignore= takes arguments.")
     return Step(function, options)
