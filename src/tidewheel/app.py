@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tidewheel.errors import Conflict, InvalidInput, NotFound
 from tidewheel.settings import Settings, load_settings
@@ -63,9 +64,8 @@ def open_store(settings: Settings | None = None) -> Store:
     from tidewheel.lineage.store import Store as Opened
 
     settings = settings or load_settings()
-    import_tables()
     database = open_database(settings.database)
-    prepare(database)
+    prepare(database, import_tables)
     return Opened(database=database, blobs=open_blobs(settings.blobs), clock=SystemClock(), home=settings.home)
 
 
@@ -153,13 +153,13 @@ def open_app(home: str | Path | None = None, *, environment: str | None = None) 
 
 def load_pipeline(target: str | Pipeline[Any, Any]) -> Pipeline[Any, Any]:
     """Return the pipeline that `FILE.py:NAME` or `module:NAME` names; a loop's pipeline counts too."""
-    from tidewheel.loop.loop import Loop as LoopType
     from tidewheel.pipelines.pipeline import Pipeline as PipelineType
     from tidewheel.pipelines.target import load_target
 
     found = load_target(target) if isinstance(target, str) else target
-    if isinstance(found, LoopType):
-        return found.pipeline
+    loops = sys.modules.get("tidewheel.loop.loop")  # who made a loop has imported it; a run without one need not
+    if loops is not None and isinstance(found, loops.Loop):
+        return cast("Loop", found).pipeline
     if not isinstance(found, PipelineType):
         raise InvalidInput(
             f"{target} is a {type(found).__name__}, not a pipeline.", "Mark the function with @pipeline from tidewheel."
