@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from tidewheel.pipelines.executors.inline import InlineExecutor
 from tidewheel.pipelines.executors.process import ProcessExecutor
-from tidewheel.pipelines.executors.seam import Executor
+from tidewheel.pipelines.executors.seam import Executor, Site
 from tidewheel.pipelines.stored import Shelf
 from tidewheel.testing.executors import ExecutorContract
 
@@ -22,7 +23,7 @@ class TestInlineExecutor(ExecutorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls) -> Callable[[Shelf], Executor]:
-        return InlineExecutor
+        return lambda shelf: InlineExecutor(Site(shelf=shelf, attempts=Path()))
 
 
 @pytest.mark.slow
@@ -33,4 +34,4 @@ class TestProcessExecutor(ExecutorContract):
     @classmethod
     def make(cls, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Shelf], Executor]:
         attempts = tmp_path_factory.mktemp("attempts")
-        return lambda shelf: ProcessExecutor(shelf, attempts, places=2)
+        return lambda shelf: ProcessExecutor(Site(shelf=shelf, attempts=attempts, options={"places": 2}))

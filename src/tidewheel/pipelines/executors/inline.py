@@ -6,18 +6,18 @@ from typing import Any
 
 from tidewheel.errors import InvalidInput, StorageUnavailable
 from tidewheel.pipelines.active import executing
-from tidewheel.pipelines.executors.seam import Failure, Held, Outcome, Task, kept
+from tidewheel.pipelines.executors.seam import Beat, Failure, Held, Outcome, Site, Task, kept, types_of
 from tidewheel.pipelines.logs import StepLog, captured, headline, trace
-from tidewheel.pipelines.stored import Shelf
 
 
 class InlineExecutor:
     """Executes a task when it is submitted; a timeout cannot be kept here, such steps go to a child process."""
 
     places = 1
+    here = True
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, site: Site) -> None:
+        self._shelf = site.shelf
         self._done: list[Outcome] = []
 
     def submit(self, task: Task) -> None:
@@ -25,10 +25,11 @@ class InlineExecutor:
         with StepLog(task.log) as log:
             self._done.append(self._execute(task, log))
 
-    def poll(self, timeout: float) -> list[Outcome]:
+    def poll(self, timeout: float) -> list[Outcome | Beat]:
         """Return the outcome, if there is one; otherwise none will come."""
         del timeout
-        done, self._done = self._done, []
+        done: list[Outcome | Beat] = [*self._done]
+        self._done.clear()
         return done
 
     def cancel(self, task_id: str) -> None:
@@ -61,7 +62,7 @@ def failure_of(error: BaseException, log: StepLog) -> Failure:
     """Write the traceback of an error to the step's log and return it as a failure."""
     log.write(trace(error))
     mend = error.mend if isinstance(error, InvalidInput) else ""
-    return Failure(kind="raised", message=headline(error), mend=mend, cause=error)
+    return Failure(kind="raised", types=types_of(error), message=headline(error), mend=mend, cause=error)
 
 
 def filled(item: Any) -> Any:

@@ -18,10 +18,10 @@ from typing import Any
 
 from tidewheel.blobs.store import MemoryBlobs
 from tidewheel.errors import InvalidInput, StorageUnavailable
-from tidewheel.pipelines.executors.seam import Failure, Held, Outcome, Task
+from tidewheel.pipelines.executors.seam import Beat, Failure, Held, Outcome, Site, Task
 from tidewheel.pipelines.executors.worker import Begun, Order, Setup, Stale, read_manifest
 from tidewheel.pipelines.step import Step
-from tidewheel.pipelines.stored import Shelf, Stored
+from tidewheel.pipelines.stored import Stored
 from tidewheel.pipelines.tree import Marked, encode
 
 _PROGRAM = "from tidewheel.pipelines.executors.worker import main; main()"
@@ -60,19 +60,18 @@ class _Pool:
 
 
 class ProcessExecutor:
-    """Executes each task in a child process; as many at once as there are cores, unless `places` says otherwise.
+    """Executes each task in a child process; as many at once as there are cores, unless `places` says otherwise."""
 
-    `attempts` is the folder where children leave manifests of what they finished.
-    """
+    here = True
 
-    def __init__(self, shelf: Shelf, attempts: Path, *, places: int | None = None) -> None:
-        if isinstance(shelf.blobs, MemoryBlobs):
+    def __init__(self, site: Site) -> None:
+        if isinstance(site.shelf.blobs, MemoryBlobs):
             raise InvalidInput(
                 "Blobs in memory cannot be seen by child processes.", "Keep them in a folder or run steps inline."
             )
-        self._shelf = shelf
-        self._attempts = attempts
-        self.places = places or len(os.sched_getaffinity(0))
+        self._shelf = site.shelf
+        self._attempts = site.attempts
+        self.places = int(site.options.get("places", 0)) or len(os.sched_getaffinity(0))
         self._pool = _Pool()
         self._early: list[Outcome] = []
 
@@ -86,9 +85,10 @@ class ProcessExecutor:
             return
         self._hand_over(task, order)
 
-    def poll(self, timeout: float) -> list[Outcome]:
+    def poll(self, timeout: float) -> list[Outcome | Beat]:
         """Wait for children, at most until one is overdue."""
-        early, self._early = self._early, []
+        early: list[Outcome | Beat] = [*self._early]
+        self._early.clear()
         pool = self._pool
         if early or not pool.busy:
             return early

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -33,6 +33,55 @@ class Given(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where an executor works: every executor is made as `SomeExecutor(site)`."""
+
+    shelf: Shelf  # where values are
+    attempts: Path  # folder for what workers leave behind, such as manifests of what they finished
+    options: Mapping[str, Any] = field(default_factory=dict)  # its table of tidewheel.toml, say {"places": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a try has used, with the processes that it started as far as they could be seen."""
+
+    wall_seconds: float  # since the step itself began
+    cpu_seconds: float  # user and system
+    peak_memory: int  # bytes resident at the worst moment that was seen
+    read_bytes: int  # by system calls, from files, pipes and sockets
+    written_bytes: int  # likewise
+
+    def as_json(self) -> dict[str, float]:
+        """Return the record as a JSON object."""
+        return {
+            "wall_seconds": self.wall_seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "peak_memory": self.peak_memory,
+            "read_bytes": self.read_bytes,
+            "written_bytes": self.written_bytes,
+        }
+
+
+def usage_from(record: Mapping[str, Any]) -> Usage:
+    """Return the usage that a JSON object describes."""
+    return Usage(
+        wall_seconds=float(record["wall_seconds"]),
+        cpu_seconds=float(record["cpu_seconds"]),
+        peak_memory=int(record["peak_memory"]),
+        read_bytes=int(record["read_bytes"]),
+        written_bytes=int(record["written_bytes"]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A sign of life of a task that goes on, every ten seconds at most."""
+
+    id: str  # of the task
+    usage: Usage  # so far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One try of one call of a step."""
 
@@ -43,6 +92,7 @@ class Task:
     code: str  # digest of the step's code closure, as this process sees it
     timeout: float | None  # seconds after which it is ended
     log: Path  # where its output goes
+    devices: tuple[str, ...] = ()  # GPUs that it may use, chosen by the crew
 
 
 class Held:
@@ -59,6 +109,7 @@ class Failure:
     """Why a try gave no outputs."""
 
     kind: Literal["raised", "timeout", "killed", "storage", "unusable"]  # storage: no room; unusable: cannot be run
+    types: tuple[str, ...] = ()  # module.name of the error's class and of its bases, wherever it was raised
     message: str  # one line
     mend: str = ""  # how to put it right, where that is known
     cause: BaseException | None = None  # the error itself, where it happened in this process
@@ -73,18 +124,20 @@ class Outcome:
     live: tuple[Any, ...] | None = None  # the same values as objects, when it ran in this process
     failure: Failure | None = None  # why there are none
     code: str = ""  # digest of the code that was executed
+    usage: Usage | None = None  # what the try used; None when nobody could see
 
 
 class Executor(Protocol):
     """Executes tasks and keeps what they return in the blob store."""
 
-    places: int  # how many tasks it takes at once; it is never given more
+    places: int  # how many tasks of one cpu it takes at once; it is never given more
+    here: bool  # whether they use this machine, whose cores and memory the crew then shares out
 
     def submit(self, task: Task) -> None:
         """Take a task."""
         ...
 
-    def poll(self, timeout: float) -> list[Outcome]:
+    def poll(self, timeout: float) -> list[Outcome | Beat]:
         """Return outcomes as soon as there are some, after `timeout` seconds at the latest; ends what is overdue."""
         ...
 
@@ -99,6 +152,15 @@ class Executor(Protocol):
     def close(self) -> None:
         """End everything and give all processes back."""
         ...
+
+
+def types_of(error: BaseException) -> tuple[str, ...]:
+    """Return the names of an error's class and of its bases, the nearest first: what `retry_on` is compared with.
+
+    >>> types_of(FileNotFoundError())[:2]
+    ('builtins.FileNotFoundError', 'builtins.OSError')
+    """
+    return tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__[:-1])
 
 
 def kept(step: Step[..., Any], result: Any, shelf: Shelf) -> tuple[tuple[Any, ...], tuple[Stored, ...]]:

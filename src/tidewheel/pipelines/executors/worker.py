@@ -19,7 +19,7 @@ from typing import Any
 from tidewheel.errors import StorageUnavailable
 from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.active import StepContext, executing
-from tidewheel.pipelines.executors.seam import Failure, Outcome, kept
+from tidewheel.pipelines.executors.seam import Failure, Outcome, kept, types_of
 from tidewheel.pipelines.logs import headline, trace
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
@@ -116,7 +116,8 @@ def _execute(order: Order, shelf: Shelf, pipe: Connection) -> Outcome | Stale:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
         sys.stderr.write(trace(error))
         mend = getattr(error, "mend", "")
-        return Outcome(id=order.id, failure=Failure(kind="raised", message=headline(error), mend=mend))
+        failure = Failure(kind="raised", types=types_of(error), message=headline(error), mend=mend)
+        return Outcome(id=order.id, failure=failure)
 
 
 @contextlib.contextmanager
