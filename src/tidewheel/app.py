@@ -66,7 +66,13 @@ def open_store(settings: Settings | None = None) -> Store:
     settings = settings or load_settings()
     database = open_database(settings.database)
     prepare(database, import_tables)
-    return Opened(database=database, blobs=open_blobs(settings.blobs), clock=SystemClock(), home=settings.home)
+    return Opened(
+        database=database,
+        blobs=open_blobs(settings.blobs),
+        clock=SystemClock(),
+        home=settings.home,
+        secrets=Path(settings.secrets) if settings.secrets else None,
+    )
 
 
 class App:

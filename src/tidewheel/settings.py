@@ -23,6 +23,7 @@ class Settings:
     database_url: str = ""  # sqlite:///... or postgresql://...; empty: <home>/tidewheel.db
     blob_url: str = ""  # folder, s3://bucket/prefix or any fsspec URL; empty: <home>/blobs
     executor: str = "inline"  # where steps run unless they say otherwise: inline or process
+    secrets: str = ""  # folder with a file for each secret, as Kubernetes and Docker mount them; "": variables alone
     serve_host: str = "127.0.0.1"  # address of the prediction server
     serve_port: int = 8600  # TCP port of the prediction server
     public: bool = False  # whether servers may listen on other addresses than this machine's own
@@ -103,6 +104,8 @@ def _typed(name: str, value: object, base: Path) -> object:
     try:
         if name == "home":
             return (base / Path(str(value)).expanduser()).resolve()
+        if name == "secrets":
+            return str((base / Path(str(value)).expanduser()).resolve()) if value else ""
         if name.endswith("_port"):
             return _port(int(str(value)))
         if name == "public":

@@ -18,6 +18,7 @@ class Store:
     blobs: BlobStore  # bytes by digest
     clock: Clock  # the time, injected
     home: Path  # local folder for the prediction log, locks and run logs
+    secrets: Path | None = None  # folder with a file for each secret; None: environment variables alone
 
     def close(self) -> None:
         """Give the connections back."""
