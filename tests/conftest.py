@@ -46,8 +46,7 @@ def postgres_url() -> Iterator[str]:
 
 
 def _store(database: Database, folder: Path) -> Store:
-    import_tables()
-    prepare(database)
+    prepare(database, import_tables)
     return Store(database=database, blobs=FolderBlobs(folder / "blobs"), clock=ManualClock(), home=folder)
 
 

@@ -34,14 +34,13 @@ SEALED = r"\n.*(can be written|writable|write access)"
 
 
 def opened(database: Path, blobs: Path) -> Store:
-    import_tables()
     store = Store(
         database=open_database(f"sqlite:///{database / 'tidewheel.db'}"),
         blobs=FolderBlobs(blobs / "blobs"),
         clock=ManualClock(),
         home=database,
     )
-    prepare(store.database)
+    prepare(store.database, import_tables)
     return store
 
 
@@ -61,9 +60,7 @@ def numbers(rows: int, seed: int) -> pl.DataFrame:
 def emptied(store: Store) -> None:
     """Bring the write-ahead log into the database file, so that the next write needs room."""
     with store.database.engine.connect() as connection:
-        connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.exec_driver_sql("BEGIN")
 
 
 def names(store: Store) -> list[str]:

@@ -30,14 +30,13 @@ EXPECTED = load_target(f"{STEPS}:expected")
 @pytest.fixture
 def on_disk(disk: Disk) -> Iterator[Store]:
     """A store whose database, blobs and home are all on the small disk."""
-    import_tables()
     opened = Store(
         database=open_database(f"sqlite:///{disk.path / 'tidewheel.db'}"),
         blobs=FolderBlobs(disk.path / "blobs"),
         clock=SystemClock(),
         home=disk.path,
     )
-    prepare(opened.database)
+    prepare(opened.database, import_tables)
     yield opened
     opened.close()
 

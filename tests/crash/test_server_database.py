@@ -21,9 +21,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def server(postgres_url: str) -> Iterator[Database]:
-    import_tables()
     database = open_database(postgres_url)
-    prepare(database)
+    prepare(database, import_tables)
     yield database
     database.close()
 

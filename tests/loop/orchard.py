@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import sqlalchemy as sa
 
 from tidewheel.app import import_tables
 from tidewheel.blobs.folder import FolderBlobs
@@ -220,9 +219,8 @@ class Stand:
 
 def open_orchard(home: Path) -> Store:
     """Open a store on SQLite, with the machine's clock, as every process of a test does."""
-    import_tables()
     database = open_database(f"sqlite:///{home / 'tidewheel.db'}")
-    prepare(database)
+    prepare(database, import_tables)
     return Store(database=database, blobs=FolderBlobs(home / "blobs"), clock=SystemClock(), home=home)
 
 
@@ -230,15 +228,12 @@ def die_after(store: Store, commits: int) -> None:
     """Let this process be killed right after so many commits that wrote something."""
     left = [commits]
 
-    def committed(connection: sa.engine.Connection) -> None:
-        if not connection.get_execution_options().get("tidewheel_write"):
-            return
+    def committed() -> None:
         left[0] -= 1
         if left[0] == 0:
-            connection.connection.driver_connection.commit()  # type: ignore[union-attr]
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sa.event.listen(store.database.engine, "commit", committed)
+    store.database.listen(committed)
 
 
 def forked(work: Callable[[], None]) -> int:

@@ -39,8 +39,7 @@ def two_urls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
 
 
 def check_same(new: Database, migrated: Database) -> None:
-    import_tables()
-    prepare(new)
+    prepare(new, import_tables)
     with migrated.transaction() as tx:
         upgrade(tx)
     with migrated.reading() as tx:
@@ -72,13 +71,12 @@ def test_migrations_give_the_schema_of_a_new_database_on_postgresql(postgres_url
 
 
 def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    import_tables()
     database = open_database(f"sqlite:///{tmp_path}/x.db")
-    prepare(database)
+    prepare(database, import_tables)
     with database.transaction() as tx:
         tx.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(Conflict, match="Update tidewheel"):
-        prepare(database)
+        prepare(database, import_tables)
     database.close()
 
 

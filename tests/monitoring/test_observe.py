@@ -70,8 +70,8 @@ def test_looking_in_small_steps_gives_the_windows_of_one_look(live: Any, tmp_pat
     at_once = observe(live.store, MODEL, policy=POLICY)
     figures = [window.traffic or window.performance for window in at_once]
     with live.store.database.transaction() as tx:
-        tx.exec_driver_sql("DELETE FROM monitor_cursor")
-        tx.exec_driver_sql("DELETE FROM monitor_window")
+        tx.run("DELETE FROM monitor_cursor")
+        tx.run("DELETE FROM monitor_window")
     folder = log_folder(live.store.home, MODEL)
     whole = next(folder.glob("predictions-*"))
     data = whole.read_bytes()
@@ -87,10 +87,10 @@ def test_nothing_new_is_nothing_stored(live: Any) -> None:
     live.live(50, 1)
     assert observe(live.store, MODEL, policy=POLICY) == []
     with live.store.database.reading() as tx:
-        before = tx.exec_driver_sql("SELECT revision FROM monitor_cursor").scalar_one()
+        before = tx.rows("SELECT revision FROM monitor_cursor")[0]["revision"]
     assert observe(live.store, MODEL, policy=POLICY) == []
     with live.store.database.reading() as tx:
-        assert tx.exec_driver_sql("SELECT revision FROM monitor_cursor").scalar_one() == before
+        assert tx.rows("SELECT revision FROM monitor_cursor")[0]["revision"] == before
 
 
 def test_two_observers_at_once_double_and_lose_no_window(any_live: Any) -> None:

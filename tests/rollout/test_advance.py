@@ -295,16 +295,16 @@ def test_a_look_that_dies_before_its_commit_is_repeated_and_not_lost(trial: Any)
     begun(trial)
     trial.go(30)
     with trial.store.database.reading() as tx:
-        before = tx.execute(sa.text("SELECT revision, evidence, cursors FROM rollout")).one()
+        before = tx.row("SELECT revision, evidence, cursors FROM rollout")
     trigger = "CREATE TRIGGER dies BEFORE UPDATE ON rollout BEGIN SELECT RAISE(ABORT, 'killed'); END"
     with trial.store.database.transaction() as tx:
-        tx.exec_driver_sql(trigger)
+        tx.run(trigger)
     with pytest.raises(sa.exc.SQLAlchemyError, match="killed"):
         advance(trial.store, MODEL)
     with trial.store.database.transaction() as tx:
-        tx.exec_driver_sql("DROP TRIGGER dies")
+        tx.run("DROP TRIGGER dies")
     with trial.store.database.reading() as tx:
-        assert tx.execute(sa.text("SELECT revision, evidence, cursors FROM rollout")).one() == before
+        assert tx.row("SELECT revision, evidence, cursors FROM rollout") == before
     advance(trial.store, MODEL)
     rollout = get_rollout(trial.store, MODEL)
     assert rollout is not None

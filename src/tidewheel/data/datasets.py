@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.clock import micros
 from tidewheel.data import ingest, tables
@@ -18,6 +17,7 @@ from tidewheel.data.findings import errors_of, refusal
 from tidewheel.data.records import DatasetVersion, Finding, Manifest, Schema, Segment, Validation
 from tidewheel.data.segments import joined, load_manifest, load_profile, load_rows
 from tidewheel.data.sources import load
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import Conflict, InvalidInput
 from tidewheel.lineage.read import find_entity, list_entities, list_versions, resolve
 from tidewheel.lineage.records import Entity, Version
@@ -123,7 +123,7 @@ def append(
 
 
 def append_in(
-    tx: Connection,
+    tx: Transaction,
     store: Store,
     name: str,
     source: Any,
@@ -250,7 +250,7 @@ def findings_of(store: Store, reference: str) -> list[Finding]:
     return msgspec.convert(found or [], list[Finding])
 
 
-def _newest(tx: Connection, name: str) -> tuple[Entity, Version]:
+def _newest(tx: Transaction, name: str) -> tuple[Entity, Version]:
     if _name(name) != name:
         raise InvalidInput(f"{name!r} names a version; rows are appended to the dataset.", f"Use {_name(name)!r}.")
     entity = find_entity(tx, "dataset", name)
@@ -275,7 +275,7 @@ def _not_fitting(request: ingest.Request, checked: ingest.Checked) -> Exception:
 
 
 def _commit_next(
-    tx: Connection, store: Store, entity: Entity, prepared: ingest.Prepared, head: Version
+    tx: Transaction, store: Store, entity: Entity, prepared: ingest.Prepared, head: Version
 ) -> DatasetVersion:
     version = ingest.commit(tx, store, entity, prepared, head)
     if (
@@ -287,7 +287,7 @@ def _commit_next(
     return ingest.dataset_version(entity.name, version)
 
 
-def _check_free(tx: Connection, name: str) -> None:
+def _check_free(tx: Transaction, name: str) -> None:
     if any(entity.name == name and list_versions(tx, entity.id, limit=1) for entity in list_entities(tx, "dataset")):
         raise _taken(name)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import msgspec
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.clock import new_id
 from tidewheel.data import tables
@@ -27,6 +26,7 @@ from tidewheel.data.segments import (
 )
 from tidewheel.data.sources import Loaded
 from tidewheel.data.validate import check_first, check_values
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import InvalidInput
 from tidewheel.lineage.records import Entity, Version
 from tidewheel.lineage.store import Store
@@ -133,7 +133,7 @@ def prepare_next(store: Store, request: Request, checked: Checked, head: Version
     )
 
 
-def commit(tx: Connection, store: Store, entity: Entity, prepared: Prepared, head: Version | None) -> Version:
+def commit(tx: Transaction, store: Store, entity: Entity, prepared: Prepared, head: Version | None) -> Version:
     """Write a prepared version with its ingestion, edges, findings and event."""
     request, checked, now = prepared.request, prepared.checked, store.clock.now()
     execution = _ingestion(tx, store, request)
@@ -173,7 +173,7 @@ def commit(tx: Connection, store: Store, entity: Entity, prepared: Prepared, hea
     return version
 
 
-def refuse(tx: Connection, store: Store, request: Request, checked: Checked, subject_id: str) -> None:
+def refuse(tx: Transaction, store: Store, request: Request, checked: Checked, subject_id: str) -> None:
     """Keep the findings of rows that were refused, and nothing of the rows."""
     execution = _ingestion(tx, store, request)
     keep_validation(tx, store, request, checked, version_id="", execution_id=execution)
@@ -185,7 +185,7 @@ def refuse(tx: Connection, store: Store, request: Request, checked: Checked, sub
 
 
 def keep_validation(
-    tx: Connection, store: Store, request: Request, checked: Checked, *, version_id: str, execution_id: str
+    tx: Transaction, store: Store, request: Request, checked: Checked, *, version_id: str, execution_id: str
 ) -> None:
     """Keep the outcome of a check."""
     row = {
@@ -201,7 +201,7 @@ def keep_validation(
     tx.execute(sa.insert(tables.validation).values(row))
 
 
-def came_before(tx: Connection, entity_id: str, segment: Segment) -> bool:
+def came_before(tx: Transaction, entity_id: str, segment: Segment) -> bool:
     """Say whether rows of exactly this content were kept in the dataset before."""
     table = tables.segment
     same = (table.c.entity_id == entity_id) & (table.c.digest == segment.digest)
@@ -226,7 +226,7 @@ def dataset_version(name: str, version: Version) -> DatasetVersion:
     )
 
 
-def _ingestion(tx: Connection, store: Store, request: Request) -> str:
+def _ingestion(tx: Transaction, store: Store, request: Request) -> str:
     parameters = {"source": request.loaded.uri, "form": request.loaded.form, "by": request.by}
     return start_execution(
         tx, kind="ingestion", job=request.name, at=store.clock.now(), owner=request.by, parameters=parameters

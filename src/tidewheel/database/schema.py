@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import orjson
 from sqlalchemy import BigInteger, Dialect, Integer, MetaData, Text
 from sqlalchemy.types import TypeDecorator
 
 from tidewheel.clock import from_micros, micros
+from tidewheel.database.values import from_json, to_json
 
 metadata = MetaData(
     naming_convention={
@@ -49,11 +49,9 @@ class Json(TypeDecorator[Any]):
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         """Write canonical JSON; numpy numbers are accepted, NaN becomes null."""
         del dialect
-        if value is None:
-            return None
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
+        return None if value is None else to_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """Read JSON back."""
         del dialect
-        return None if value is None else orjson.loads(value)
+        return from_json(value)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
+from tidewheel.database.transaction import Transaction
 from tidewheel.evaluation.evaluate import Evaluation
 from tidewheel.evaluation.verdict import GateResult, Judgement
 from tidewheel.lineage.read import list_executions
@@ -43,7 +42,7 @@ class EvaluationRecord:
 
 
 def record_evaluation(
-    tx: Connection,
+    tx: Transaction,
     subject: Subject,
     *,
     at: datetime,
@@ -82,7 +81,7 @@ def record_evaluation(
     return _record(execution)
 
 
-def list_evaluations(tx: Connection, model: str, *, limit: int = 50) -> list[EvaluationRecord]:
+def list_evaluations(tx: Transaction, model: str, *, limit: int = 50) -> list[EvaluationRecord]:
     """Return the evaluations of a model's candidates, newest first."""
     return [_record(one) for one in list_executions(tx, "evaluation", job=model, limit=limit)]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.clock import micros
+from tidewheel.database.transaction import Transaction
 from tidewheel.lineage.tables import event
 
 
@@ -37,7 +37,7 @@ def link_digest(previous: str, fact: Mapping[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(previous.encode() + orjson.dumps(canonical, option=options)).hexdigest()
 
 
-def verify_chain(tx: Connection) -> ChainReport:
+def verify_chain(tx: Transaction) -> ChainReport:
     """Walk the audit log from its start; an altered, removed or inserted event breaks a link."""
     previous, count = "", 0
     for row in tx.execute(sa.select(event).where(event.c.governs).order_by(event.c.seq)):

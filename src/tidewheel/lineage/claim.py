@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import NotFound, StaleOwner
 from tidewheel.lineage import tables
 from tidewheel.lineage.read import execution_of
@@ -22,7 +22,7 @@ _HOLDER = (
 
 
 def claim_execution(
-    tx: Connection,
+    tx: Transaction,
     execution_id: str,
     *,
     owner: str,
@@ -49,7 +49,7 @@ def claim_execution(
     return execution_of(tx.execute(sa.select(table).where(table.c.id == execution_id)).one())
 
 
-def hold_execution(tx: Connection, execution_id: str, fencing: int, states: Collection[str] = ("RUNNING",)) -> None:
+def hold_execution(tx: Transaction, execution_id: str, fencing: int, states: Collection[str] = ("RUNNING",)) -> None:
     """Lock an execution until the transaction ends, and make sure that it is still held with this token.
 
     Raises StaleOwner when somebody else has claimed it or its state is another.
@@ -63,7 +63,7 @@ def hold_execution(tx: Connection, execution_id: str, fencing: int, states: Coll
         )
 
 
-def describe_execution(tx: Connection, execution_id: str, facets: Mapping[str, Any]) -> None:
+def describe_execution(tx: Transaction, execution_id: str, facets: Mapping[str, Any]) -> None:
     """Merge facets into those of an execution that goes on."""
     table = tables.execution
     row = tx.execute(sa.select(table.c.facets).where(table.c.id == execution_id).with_for_update()).one_or_none()

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
+from tidewheel.database.transaction import Transaction
 from tidewheel.lineage import tables
 from tidewheel.lineage.records import Edge
 
@@ -32,7 +32,7 @@ class Graph:
     edges: tuple[Edge, ...]  # arrows between those nodes
 
 
-def graph(tx: Connection, node_id: str, *, up: bool = True, down: bool = True, depth: int = 20) -> Graph:
+def graph(tx: Transaction, node_id: str, *, up: bool = True, down: bool = True, depth: int = 20) -> Graph:
     """Walk from a node to its origins (`up`), to what hangs on it (`down`), at most `depth` arrows."""
     depths = {node_id: 0}
     if up:
@@ -45,7 +45,7 @@ def graph(tx: Connection, node_id: str, *, up: bool = True, down: bool = True, d
     return Graph(root=node_id, nodes=tuple(nodes), edges=edges)
 
 
-def _reach(tx: Connection, node_id: str, depth: int, *, towards_origin: bool) -> list[tuple[str, int]]:
+def _reach(tx: Transaction, node_id: str, depth: int, *, towards_origin: bool) -> list[tuple[str, int]]:
     edge = tables.edge
     here, there = (edge.c.src, edge.c.dst) if towards_origin else (edge.c.dst, edge.c.src)
     start = sa.select(sa.literal(node_id).label("id"), sa.literal(0).label("depth")).cte("reach", recursive=True)
@@ -55,7 +55,7 @@ def _reach(tx: Connection, node_id: str, depth: int, *, towards_origin: bool) ->
     return [(row[0], row[1]) for row in rows]
 
 
-def _edges(tx: Connection, ids: Iterable[str]) -> tuple[Edge, ...]:
+def _edges(tx: Transaction, ids: Iterable[str]) -> tuple[Edge, ...]:
     table, wanted = tables.edge, list(ids)
     found: list[Edge] = []
     for start in range(0, len(wanted), 500):
@@ -65,7 +65,7 @@ def _edges(tx: Connection, ids: Iterable[str]) -> tuple[Edge, ...]:
     return tuple(edge for edge in found if edge.dst in known)
 
 
-def _nodes(tx: Connection, depths: dict[str, int]) -> list[Node]:
+def _nodes(tx: Transaction, depths: dict[str, int]) -> list[Node]:
     entity, version, execution = tables.entity, tables.version, tables.execution
     label = entity.c.name + ":" + sa.cast(version.c.seq, sa.String)
     kinds = (

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.lineage import tables
 from tidewheel.lineage.records import Alias, Entity, Event, Execution, Version
@@ -41,7 +42,7 @@ def _alias_of(row: Row[Any]) -> Alias:
     )
 
 
-def find_entity(tx: Connection, kind: str, name: str) -> Entity:
+def find_entity(tx: Transaction, kind: str, name: str) -> Entity:
     """Return a named entity; NotFound suggests near names."""
     table = tables.entity
     row = tx.execute(sa.select(table).where(table.c.kind == kind, table.c.name == name)).one_or_none()
@@ -50,21 +51,21 @@ def find_entity(tx: Connection, kind: str, name: str) -> Entity:
     return entity_of(row)
 
 
-def list_entities(tx: Connection, kind: str) -> list[Entity]:
+def list_entities(tx: Transaction, kind: str) -> list[Entity]:
     """Return all entities of a kind, by name."""
     table = tables.entity
     rows = tx.execute(sa.select(table).where(table.c.kind == kind).order_by(table.c.name))
     return [entity_of(row) for row in rows]
 
 
-def list_versions(tx: Connection, entity_id: str, *, limit: int | None = None) -> list[Version]:
+def list_versions(tx: Transaction, entity_id: str, *, limit: int | None = None) -> list[Version]:
     """Return versions of an entity, newest first."""
     table = tables.version
     query = sa.select(table).where(table.c.entity_id == entity_id).order_by(table.c.seq.desc())
     return [version_of(row) for row in tx.execute(query.limit(limit) if limit else query)]
 
 
-def get_version(tx: Connection, version_id: str) -> Version:
+def get_version(tx: Transaction, version_id: str) -> Version:
     """Return a version by its id."""
     row = tx.execute(sa.select(tables.version).where(tables.version.c.id == version_id)).one_or_none()
     if row is None:
@@ -72,7 +73,7 @@ def get_version(tx: Connection, version_id: str) -> Version:
     return version_of(row)
 
 
-def resolve(tx: Connection, kind: str, reference: str) -> Version:
+def resolve(tx: Transaction, kind: str, reference: str) -> Version:
     """Return the version that `name` (newest), `name:3` or `name@alias` means; NotFound otherwise."""
     name, mark, rest = _split(reference)
     entity = find_entity(tx, kind, name)
@@ -101,7 +102,7 @@ def _split(reference: str) -> tuple[str, str, str]:
     return reference, "", ""
 
 
-def get_execution(tx: Connection, execution_id: str) -> Execution:
+def get_execution(tx: Transaction, execution_id: str) -> Execution:
     """Return an execution by its id, or by the start or end of it when that is unique."""
     table = tables.execution
     row = tx.execute(sa.select(table).where(table.c.id == execution_id)).one_or_none()
@@ -115,7 +116,7 @@ def get_execution(tx: Connection, execution_id: str) -> Execution:
 
 
 def list_executions(
-    tx: Connection,
+    tx: Transaction,
     kind: str | None = None,
     *,
     job: str | None = None,
@@ -134,7 +135,7 @@ def list_executions(
     return [execution_of(row) for row in tx.execute(query)]
 
 
-def current_alias(tx: Connection, entity_id: str, name: str, *, as_of: datetime | None = None) -> Alias | None:
+def current_alias(tx: Transaction, entity_id: str, name: str, *, as_of: datetime | None = None) -> Alias | None:
     """Return where a name points now, or pointed at a moment; None when it did not point anywhere."""
     table = tables.alias
     query = sa.select(table).where(table.c.entity_id == entity_id, table.c.name == name)
@@ -146,7 +147,7 @@ def current_alias(tx: Connection, entity_id: str, name: str, *, as_of: datetime 
     return None if row is None else _alias_of(row)
 
 
-def list_aliases(tx: Connection, entity_id: str) -> dict[str, str]:
+def list_aliases(tx: Transaction, entity_id: str) -> dict[str, str]:
     """Return the names that point somewhere now, with the ids of their versions."""
     table = tables.alias
     held = (table.c.entity_id == entity_id) & table.c.valid_to.is_(None) & table.c.version_id.is_not(None)
@@ -154,7 +155,7 @@ def list_aliases(tx: Connection, entity_id: str) -> dict[str, str]:
     return {row.name: row.version_id for row in rows}
 
 
-def alias_history(tx: Connection, entity_id: str, name: str | None = None) -> list[Alias]:
+def alias_history(tx: Transaction, entity_id: str, name: str | None = None) -> list[Alias]:
     """Return every pointing of a name (or of all names) of an entity, newest first."""
     table = tables.alias
     query = sa.select(table).where(table.c.entity_id == entity_id)
@@ -164,7 +165,7 @@ def alias_history(tx: Connection, entity_id: str, name: str | None = None) -> li
 
 
 def list_events(
-    tx: Connection,
+    tx: Transaction,
     *,
     subject_id: str | None = None,
     type_prefix: str = "",
@@ -188,7 +189,7 @@ def _event_of(row: Row[Any]) -> Event:
     return Event(by=values.pop("actor"), **values)
 
 
-def count_events(tx: Connection, *, subject_id: str) -> dict[str, int]:
+def count_events(tx: Transaction, *, subject_id: str) -> dict[str, int]:
     """Return how many events of each type there are about a subject."""
     table = tables.event
     query = sa.select(table.c.type, sa.func.count()).where(table.c.subject_id == subject_id).group_by(table.c.type)

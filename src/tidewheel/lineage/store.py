@@ -18,6 +18,8 @@ class Store:
     blobs: BlobStore  # bytes by digest
     clock: Clock  # the time, injected
     home: Path  # local folder for the prediction log, locks and run logs
+    lease_seconds: float = 60.0  # after which a run or retraining whose process says nothing is taken over by others
+    storage_patience: float = 0.0  # seconds that a run waits for storage that is full or does not answer
     secrets: Path | None = None  # folder with a file for each secret; None: environment variables alone
 
     def close(self) -> None:

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.clock import new_id
 from tidewheel.database.insert import insert_if_new, insert_into
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.lineage import tables
 from tidewheel.lineage.chain import link_digest
@@ -44,7 +44,7 @@ def check_name(kind: str, name: str) -> str:
 
 
 def ensure_entity(
-    tx: Connection, kind: str, name: str, *, at: datetime, facets: Mapping[str, Any] | None = None
+    tx: Transaction, kind: str, name: str, *, at: datetime, facets: Mapping[str, Any] | None = None
 ) -> Entity:
     """Return the entity of that kind and name, made now if it is new; facets are kept only when it is made."""
     table = tables.entity
@@ -52,13 +52,13 @@ def ensure_entity(
     row = tx.execute(known).one_or_none()
     if row is None:
         values = {"id": new_id(), "kind": kind, "name": check_name(kind, name), "at": at, "facets": dict(facets or {})}
-        tx.execute(insert_if_new(table, tx.dialect.name), values)
+        tx.execute(insert_if_new(table, tx.dialect), values)
         row = tx.execute(known).one()
     return entity_of(row)
 
 
 def add_version(
-    tx: Connection,
+    tx: Transaction,
     entity_id: str,
     *,
     at: datetime,
@@ -88,12 +88,12 @@ def add_version(
         "facets": dict(facets or {}),
         "at": at,
     }
-    tx.execute(insert_into(table, tx.dialect.name), values)
+    tx.execute(insert_into(table, tx.dialect), values)
     return Version(**values)
 
 
 def start_execution(
-    tx: Connection,
+    tx: Transaction,
     *,
     kind: str,
     job: str,
@@ -125,12 +125,12 @@ def start_execution(
         "error": None,
         "facets": dict(facets or {}),
     }
-    tx.execute(insert_into(tables.execution, tx.dialect.name), values)
+    tx.execute(insert_into(tables.execution, tx.dialect), values)
     return Execution(**values)
 
 
 def finish_execution(
-    tx: Connection,
+    tx: Transaction,
     execution_id: str,
     *,
     at: datetime,
@@ -149,16 +149,16 @@ def finish_execution(
     return execution_of(tx.execute(sa.select(table).where(table.c.id == execution_id)).one())
 
 
-def link(tx: Connection, src_id: str, relation: str, dst_id: str, *, role: str = "", idx: int = 0) -> None:
+def link(tx: Transaction, src_id: str, relation: str, dst_id: str, *, role: str = "", idx: int = 0) -> None:
     """Draw an arrow from the later thing to the earlier one; drawing it again changes nothing."""
     if relation not in RELATIONS:
         raise NotFound("relation", relation, RELATIONS)
     row = {"src": src_id, "relation": relation, "dst": dst_id, "role": role, "idx": idx}
-    tx.execute(insert_if_new(tables.edge, tx.dialect.name), row)
+    tx.execute(insert_if_new(tables.edge, tx.dialect), row)
 
 
 def append_event(
-    tx: Connection,
+    tx: Transaction,
     type: str,  # noqa: A002 - the word of the journal, the column and the docs
     body: Any,
     *,
@@ -185,8 +185,8 @@ def append_event(
     return Event(seq=seq, by=by, governs=governs, digest=digest, **fact)
 
 
-def _chain(tx: Connection, fact: Mapping[str, Any]) -> str:
-    if tx.dialect.name == "postgresql":
+def _chain(tx: Transaction, fact: Mapping[str, Any]) -> str:
+    if tx.dialect == "postgresql":
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_AUDIT_LOCK)))
     table = tables.event
     newest = sa.select(table.c.digest).where(table.c.governs).order_by(table.c.seq.desc()).limit(1)
@@ -194,7 +194,7 @@ def _chain(tx: Connection, fact: Mapping[str, Any]) -> str:
 
 
 def move_alias(
-    tx: Connection, entity_id: str, name: str, version_id: str | None, *, at: datetime, by: str, reason: str
+    tx: Transaction, entity_id: str, name: str, version_id: str | None, *, at: datetime, by: str, reason: str
 ) -> Alias:
     """Point a name to a version from now on (None takes it away); the old pointing stays in the history."""
     table = tables.alias

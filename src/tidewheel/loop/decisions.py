@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
+from tidewheel.database.transaction import Transaction
 from tidewheel.lineage.store import Store
 from tidewheel.lineage.write import append_event, ensure_entity
 
@@ -14,7 +13,7 @@ BY = "loop"
 
 
 def decide(
-    tx: Connection,
+    tx: Transaction,
     store: Store,
     model: str,
     kind: str,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy.engine import Connection
-
 from tidewheel.data.ingest import dataset_version
 from tidewheel.data.records import DatasetVersion
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import NotFound
 from tidewheel.lineage.read import resolve
 from tidewheel.lineage.store import Store
@@ -43,7 +42,7 @@ def read_facts(store: Store, loop: Loop) -> Facts:
         )
 
 
-def _traffic(tx: Connection, model: str) -> Traffic | None:
+def _traffic(tx: Transaction, model: str) -> Traffic | None:
     try:
         return current_traffic(tx, model)
     except NotFound:

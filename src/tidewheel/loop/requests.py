@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.clock import new_id
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import NotFound
 from tidewheel.lineage.store import Store
 from tidewheel.lineage.write import append_event
@@ -44,7 +44,7 @@ def request_run(store: Store, model: str, *, by: str = "", reason: str = "") -> 
     return request
 
 
-def waiting_requests(tx: Connection, model: str) -> list[Request]:
+def waiting_requests(tx: Transaction, model: str) -> list[Request]:
     """Return the requests that no retraining has taken yet, oldest first."""
     table = loop_request
     query = sa.select(table).where(table.c.model == model, table.c.taken.is_(False)).order_by(table.c.at, table.c.id)
@@ -53,7 +53,7 @@ def waiting_requests(tx: Connection, model: str) -> list[Request]:
     ]
 
 
-def take_requests(tx: Connection, requests: Sequence[Request]) -> None:
+def take_requests(tx: Transaction, requests: Sequence[Request]) -> None:
     """Mark requests as taken: one retraining answers all that wait."""
     if not requests:
         return

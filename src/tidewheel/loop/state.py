@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.database.insert import insert_if_new
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import Conflict
 from tidewheel.lineage.store import Store
 from tidewheel.loop.tables import loop_state
@@ -94,7 +94,7 @@ class Held:
     state: LoopState  # as stored
 
 
-def load_state(tx: Connection, model: str) -> Held:
+def load_state(tx: Transaction, model: str) -> Held:
     """Return the stored state of a loop, or a new one."""
     columns = loop_state.c.revision, loop_state.c.body
     row = tx.execute(sa.select(*columns).where(loop_state.c.model == model)).one_or_none()
@@ -103,14 +103,14 @@ def load_state(tx: Connection, model: str) -> Held:
     return Held(revision=row.revision, state=msgspec.convert(row.body, LoopState))
 
 
-def save_state(tx: Connection, model: str, held: Held, state: LoopState, *, store: Store) -> Held:
+def save_state(tx: Transaction, model: str, held: Held, state: LoopState, *, store: Store) -> Held:
     """Write the next state if nobody else has; raises Overtaken when somebody has, and then nothing of `tx` is kept."""
     values = {"revision": held.revision + 1, "at": store.clock.now(), "body": msgspec.to_builtins(state)}
     if held.revision:
         same = (loop_state.c.model == model) & (loop_state.c.revision == held.revision)
         written = tx.execute(sa.update(loop_state).where(same).values(values)).rowcount == 1
     else:
-        first = insert_if_new(loop_state, tx.dialect.name).values(model=model, **values)
+        first = insert_if_new(loop_state, tx.dialect).values(model=model, **values)
         written = tx.execute(first.returning(loop_state.c.revision)).scalar() is not None
     if not written:
         raise Overtaken(
@@ -137,7 +137,7 @@ class Claim:
         return self.held.state
 
     @contextmanager
-    def moving(self, **changes: Any) -> Iterator[Connection]:
+    def moving(self, **changes: Any) -> Iterator[Transaction]:
         """Open a transaction that changes the state together with whatever the block writes.
 
         Raises Overtaken at the start when another process has changed it since.
@@ -148,7 +148,7 @@ class Claim:
             yield tx
         self.held = self._next
 
-    def add(self, tx: Connection, **changes: Any) -> None:
+    def add(self, tx: Transaction, **changes: Any) -> None:
         """Change more of the state within the block of `moving`, once the block knows what."""
         state = msgspec.structs.replace(self._next.state, **changes)
         self._next = save_state(tx, self.model, self._next, state, store=self.store)

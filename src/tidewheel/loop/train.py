@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 import polars as pl
-from sqlalchemy.engine import Connection
 
 from tidewheel.data import datasets
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import AlreadyRunning, CorruptBlob, MissingBlob, NotFound, StorageUnavailable, TidewheelError
 from tidewheel.evaluation.evaluate import Evaluation, evaluate
 from tidewheel.evaluation.evidence import GateContext
@@ -90,7 +90,7 @@ class _Job:
             rows = rows.with_columns(pl.col(self.loop.label).shuffle(seed=0))
         return fit(self.store, self.loop, self.running, rows, part=part, executor=self.executor)
 
-    def tell(self, tx: Connection, kind: str, text: str, **numbers: Any) -> None:
+    def tell(self, tx: Transaction, kind: str, text: str, **numbers: Any) -> None:
         """Append a decision."""
         decide(tx, self.store, self.loop.model, kind, text, numbers={"key": self.running.key, **numbers})
 
@@ -178,7 +178,7 @@ def _write_verdict(job: _Job, subject: Subject, judged: Judged, judgement: Judge
         job.tell(tx, f"gate.{verdict}", text, evaluation=record.id, run=judged.run, metrics=judged.metrics)
 
 
-def _tell_run(job: _Job, tx: Connection, run: str, rows: int) -> None:
+def _tell_run(job: _Job, tx: Transaction, run: str, rows: int) -> None:
     job.tell(tx, "run.finished", f"run {run[-6:]} on {rows:,} rows succeeded", run=run, rows=rows)
 
 

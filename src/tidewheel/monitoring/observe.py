@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.clock import from_micros, new_id
+from tidewheel.database.transaction import Transaction
 from tidewheel.lineage.store import Store
 from tidewheel.lineage.write import append_event
 from tidewheel.monitoring import tables
@@ -250,7 +250,7 @@ class _Look:
             else:
                 self._open.discard(transition.kind)
 
-    def _write(self, tx: Connection, transition: Transition) -> None:
+    def _write(self, tx: Transaction, transition: Transition) -> None:
         table, evidence = tables.alert, dict(transition.evidence)
         if transition.opens:
             alert_id, name = new_id(), "alert.opened"
@@ -274,7 +274,7 @@ class _Look:
         append_event(tx, name, body, at=self._now, subject_id=self._champion.entity_id, by=BY)
 
 
-def _open_kinds(tx: Connection, model: str) -> frozenset[AlertKind]:
+def _open_kinds(tx: Transaction, model: str) -> frozenset[AlertKind]:
     table = tables.alert
     held = sa.select(table.c.kind).where(table.c.model == model, table.c.state == "open")
     return frozenset(tx.execute(held).scalars())

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.database.insert import insert_if_new
+from tidewheel.database.transaction import Transaction
 from tidewheel.monitoring import tables
 from tidewheel.monitoring.collect import OpenLabels, OpenTraffic
 from tidewheel.monitoring.decay import DecayWatch
@@ -40,7 +40,7 @@ class Stored:
     revision: int  # 0 before the first observation
 
 
-def load_state(tx: Connection, model: str) -> Stored:
+def load_state(tx: Transaction, model: str) -> Stored:
     """Return where the monitor of a model stands."""
     row = tx.execute(sa.select(tables.cursor).where(tables.cursor.c.model == model)).one_or_none()
     if row is None:
@@ -48,12 +48,12 @@ def load_state(tx: Connection, model: str) -> Stored:
     return Stored(state=msgspec.convert(row.state, MonitorState, strict=False), revision=row.revision)
 
 
-def save_state(tx: Connection, model: str, state: MonitorState, *, revision: int, at: datetime) -> bool:
+def save_state(tx: Transaction, model: str, state: MonitorState, *, revision: int, at: datetime) -> bool:
     """Store the next state when nobody else has stored one since `revision` was read; say whether it was stored."""
     table = tables.cursor
     values: dict[str, Any] = {"revision": revision + 1, "at": at, "state": msgspec.to_builtins(state, str_keys=True)}
     if revision:
         unchanged = (table.c.model == model) & (table.c.revision == revision)
         return tx.execute(sa.update(table).where(unchanged).values(values)).rowcount == 1
-    first = insert_if_new(table, tx.dialect.name).values(model=model, **values).returning(table.c.revision)
+    first = insert_if_new(table, tx.dialect).values(model=model, **values).returning(table.c.revision)
     return tx.execute(first).scalar() is not None

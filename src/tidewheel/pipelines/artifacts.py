@@ -6,8 +6,8 @@ import re
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
+from tidewheel.database.transaction import Transaction
 from tidewheel.fingerprint.environment import Environment
 from tidewheel.lineage.tables import version
 from tidewheel.lineage.write import add_version, ensure_entity
@@ -23,7 +23,7 @@ _SAME = (
 )
 
 
-def record_artifact(tx: Connection, name: str, stored: Stored, at: datetime) -> Stored:
+def record_artifact(tx: Transaction, name: str, stored: Stored, at: datetime) -> Stored:
     """Record a value as a version of the artifact of that name; the same bytes again are the same version."""
     entity = ensure_entity(tx, "artifact", _UNFIT.sub("_", name)[-_LONGEST:], at=at)
     known = tx.execute(_SAME, {"bytes": stored.digest, "entity": entity.id}).scalar()
@@ -40,7 +40,7 @@ def record_artifact(tx: Connection, name: str, stored: Stored, at: datetime) -> 
     return stored.with_version(known)
 
 
-def record_environment(tx: Connection, environment: Environment, at: datetime) -> str:
+def record_environment(tx: Transaction, environment: Environment, at: datetime) -> str:
     """Record what a run happens in, with every package, as a version of the environment of that Python; return its id.
 
     The same packages again are the same version.

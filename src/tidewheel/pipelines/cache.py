@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from tidewheel.blobs.store import BlobStore
 from tidewheel.database.insert import insert_if_new, insert_into
+from tidewheel.database.transaction import Transaction
 from tidewheel.fingerprint.code import CodeDigest
 from tidewheel.pipelines.stored import Stored, stored_from
 from tidewheel.pipelines.tables import step_cache, step_code
@@ -30,7 +30,7 @@ class Hit:
     at: datetime  # when
 
 
-def find(tx: Connection, key: str, blobs: BlobStore) -> Hit | None:
+def find(tx: Transaction, key: str, blobs: BlobStore) -> Hit | None:
     """Return the answer to a key; one whose blobs are gone does not count."""
     row = tx.execute(_FIND, {"wanted": key}).one_or_none()
     if row is None:
@@ -45,7 +45,7 @@ def readable(outputs: Sequence[Stored], blobs: BlobStore) -> bool:
 
 
 def remember(
-    tx: Connection, key: str, step: str, execution_id: str, *, outputs: Sequence[Stored], at: datetime
+    tx: Transaction, key: str, step: str, execution_id: str, *, outputs: Sequence[Stored], at: datetime
 ) -> None:
     """Keep an answer; the newest one counts."""
     values = {
@@ -55,15 +55,15 @@ def remember(
         "outputs": [stored.as_json() for stored in outputs],
         "at": at,
     }
-    tx.execute(_statements(tx.dialect.name).answer, values)
+    tx.execute(_statements(tx.dialect).answer, values)
 
 
-def remember_code(tx: Connection, code: CodeDigest) -> None:
+def remember_code(tx: Transaction, code: CodeDigest) -> None:
     """Keep what a code digest is made of, for `why`."""
-    tx.execute(_statements(tx.dialect.name).code, {"digest": code.digest, "parts": dict(code.parts)})
+    tx.execute(_statements(tx.dialect).code, {"digest": code.digest, "parts": dict(code.parts)})
 
 
-def code_parts(tx: Connection, digest: str) -> dict[str, str]:
+def code_parts(tx: Transaction, digest: str) -> dict[str, str]:
     """Return what a code digest is made of; {} when it is not known."""
     found = tx.execute(sa.select(step_code.c.parts).where(step_code.c.digest == digest)).scalar()
     return dict(found or {})

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from tidewheel.clock import new_id
+from tidewheel.database.transaction import Transaction
 from tidewheel.fingerprint.environment import Environment
 from tidewheel.lineage.claim import claim_execution, describe_execution, hold_execution
 from tidewheel.lineage.read import get_execution, list_executions
@@ -130,7 +129,7 @@ class Journal:
             finish_execution(tx, self.run_id, at=at, state=state, error=error, facets=facets)
             self._event(tx, f"run.{state.value.lower()}", {"error": error}, at, self.run_id)
 
-    def _enter(self, tx: Connection, call: Call, key: Key | None, state: StepState, at: datetime) -> None:
+    def _enter(self, tx: Transaction, call: Call, key: Key | None, state: StepState, at: datetime) -> None:
         """Write the row of a call, or take up the one that an earlier try left."""
         facets = {
             "key": key.digest if key else "",
@@ -166,7 +165,7 @@ class Journal:
 
     def _end(
         self,
-        tx: Connection,
+        tx: Transaction,
         call: Call,
         state: StepState,
         at: datetime,
@@ -177,7 +176,7 @@ class Journal:
         facets = {"outputs": [stored.as_json() for stored in outputs]}
         finish_execution(tx, call.execution_id, at=at, state=state, error=error, facets=facets)
 
-    def _draw_edges(self, tx: Connection, call: Call, outputs: Sequence[Stored]) -> None:
+    def _draw_edges(self, tx: Transaction, call: Call, outputs: Sequence[Stored]) -> None:
         for place, stored in enumerate(outputs):
             link(tx, stored.version_id, "generated", call.execution_id, idx=place)
         for role, version_id in call.uses():
@@ -185,11 +184,11 @@ class Journal:
             for stored in outputs:
                 link(tx, stored.version_id, "derived", version_id, role=role)
 
-    def _event(self, tx: Connection, kind: str, body: Any, at: datetime, subject: str) -> None:
+    def _event(self, tx: Transaction, kind: str, body: Any, at: datetime, subject: str) -> None:
         append_event(tx, kind, body, at=at, subject_id=subject, execution_id=self.run_id)
 
     @contextmanager
-    def _writing(self, boundary: str) -> Iterator[tuple[Connection, datetime]]:
+    def _writing(self, boundary: str) -> Iterator[tuple[Transaction, datetime]]:
         self._boundary(f"{boundary}:before")
         with self.store.database.transaction() as tx:
             hold_execution(tx, self.run_id, self._fencing, ALIVE_RUN)
@@ -260,7 +259,7 @@ def reopen_run(store: Store, run_id: str, on_boundary: Boundary) -> tuple[Journa
     return Journal(store, run, on_boundary), run, calls
 
 
-def lose(tx: Connection, run: Execution, at: datetime) -> None:
+def lose(tx: Transaction, run: Execution, at: datetime) -> None:
     """Record that the process of a run is dead, and that what it was doing is lost."""
     reason = f"its process ({run.owner}) died"
     move_run(RunState(run.state), RunState.LOST)
@@ -269,7 +268,7 @@ def lose(tx: Connection, run: Execution, at: datetime) -> None:
     append_event(tx, "run.lost", {"owner": run.owner}, at=at, subject_id=run.id, execution_id=run.id)
 
 
-def close_calls(tx: Connection, run_id: str, state: StepState, reason: str, at: datetime) -> None:
+def close_calls(tx: Transaction, run_id: str, state: StepState, reason: str, at: datetime) -> None:
     """Record that the calls of a run which have not ended never will."""
     for call in list_executions(tx, "step", parent_id=run_id, state=_OPEN, limit=_MANY):
         finish_execution(tx, call.id, at=at, state=move_step(StepState(call.state), state), error=reason)

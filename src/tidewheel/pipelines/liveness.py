@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.engine import Connection
-
+from tidewheel.database.transaction import Transaction
 from tidewheel.lineage.read import get_execution, list_executions
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
@@ -29,7 +28,7 @@ def mark_lost(store: Store) -> list[str]:
     return found
 
 
-def _claimed(tx: Connection) -> list[Execution]:
+def _claimed(tx: Transaction) -> list[Execution]:
     runs = list_executions(tx, "run", state=_ALIVE, limit=10_000)
     return [run for run in runs if "host" in run.facets]  # those of this room; others may keep runs of their own kind
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import NotFound
 from tidewheel.lineage.read import get_execution, list_executions
 from tidewheel.lineage.records import Execution
@@ -92,7 +91,7 @@ def why(store: Store, run_or_step_id: str) -> Why:
     )
 
 
-def miss_reason(tx: Connection, step: str, key: Key) -> str:
+def miss_reason(tx: Transaction, step: str, key: Key) -> str:
     """Say in one line why no answer fits a call: what differs from the last time that step was executed."""
     if not key.reusable:
         return key.note or "its answers are never reused"
@@ -103,7 +102,7 @@ def miss_reason(tx: Connection, step: str, key: Key) -> str:
     return "; ".join(map(str, changes[:3])) or "its answer is not kept any more"
 
 
-def _step(tx: Connection, call: Execution) -> StepWhy:
+def _step(tx: Transaction, call: Execution) -> StepWhy:
     before = _last(tx, call.job, before=call) if call.state != StepState.CACHED else None
     changes: list[Change] = []
     if before is not None:
@@ -133,7 +132,7 @@ def _reason(call: Execution, before: Execution | None, changes: list[Change]) ->
     return f"{text} ({note})" if note else text
 
 
-def _last(tx: Connection, step: str, before: Execution | None = None) -> Execution | None:
+def _last(tx: Transaction, step: str, before: Execution | None = None) -> Execution | None:
     """Return the newest finished execution of a step, before another one where that is given."""
     done = [str(state) for state in DONE_STEP]
     for found in list_executions(tx, "step", job=step, state=done, limit=_BACK):

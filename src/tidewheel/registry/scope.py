@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy.engine import Connection
-
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import InvalidInput
 from tidewheel.lineage.store import Store
 
-Scope = Store | Connection
+Scope = Store | Transaction
 
 
 @contextmanager
-def writing(scope: Scope) -> Iterator[Connection]:
+def writing(scope: Scope) -> Iterator[Transaction]:
     """Yield the caller's transaction, or one of the store's own that commits at the end."""
     if isinstance(scope, Store):
         with scope.database.transaction() as tx:
@@ -25,7 +24,7 @@ def writing(scope: Scope) -> Iterator[Connection]:
 
 
 @contextmanager
-def reading(scope: Scope) -> Iterator[Connection]:
+def reading(scope: Scope) -> Iterator[Transaction]:
     """Yield the caller's transaction, or a reading one of the store's own."""
     if isinstance(scope, Store):
         with scope.database.reading() as tx:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import Conflict, InvalidInput, NotFound
 from tidewheel.lineage.read import find_entity, resolve
 from tidewheel.lineage.tables import entity as entity_table
@@ -150,7 +151,7 @@ def _salt(wanted: Traffic, before: Traffic | None) -> str:
     return f"{wanted.model}:{wanted.challenger or 0}:{before.seq + 1 if before else 1}"
 
 
-def _append(tx: Connection, wanted: Traffic, before: Traffic | None) -> Traffic:
+def _append(tx: Transaction, wanted: Traffic, before: Traffic | None) -> Traffic:
     traffic = replace(wanted, seq=before.seq + 1 if before else 1)
     entity = find_entity(tx, KIND, traffic.model)
     arms = {"champion": traffic.champion, "challenger": traffic.challenger}
@@ -180,7 +181,7 @@ def _text(traffic: Traffic) -> str:
     return f"version {traffic.champion} answers{again}{trial}: {traffic.reason}"
 
 
-def _locked(tx: Connection, model: str) -> Traffic | None:
+def _locked(tx: Transaction, model: str) -> Traffic | None:
     """Return the newest row; two writers wait for each other, so that they get two numbers."""
     entity = find_entity(tx, KIND, model)
     tx.execute(sa.select(entity_table.c.id).where(entity_table.c.id == entity.id).with_for_update())
@@ -188,7 +189,7 @@ def _locked(tx: Connection, model: str) -> Traffic | None:
     return found[0] if found else None
 
 
-def _history(tx: Connection, model: str, limit: int | None = None) -> list[Traffic]:
+def _history(tx: Transaction, model: str, limit: int | None = None) -> list[Traffic]:
     query = sa.select(deployment).where(deployment.c.model == model).order_by(deployment.c.seq.desc())
     return [_traffic(row) for row in tx.execute(query if limit is None else query.limit(limit))]
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy.engine import Connection
 
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import InvalidInput
 from tidewheel.lineage.read import find_entity, get_execution, get_version, list_entities, resolve
 from tidewheel.lineage.read import list_versions as versions_of
@@ -118,7 +118,7 @@ def list_versions(scope: Scope, name: str, *, limit: int | None = None) -> list[
     return [_model_version(name, version) for version in found]
 
 
-def _registered(tx: Connection, entity_id: str, digest: str, run: str) -> Version | None:
+def _registered(tx: Transaction, entity_id: str, digest: str, run: str) -> Version | None:
     if not run:
         return None
     same = (item for item in versions_of(tx, entity_id) if item.digest == digest and item.facets.get("run_id") == run)
@@ -138,7 +138,7 @@ def _facts(bundle: Bundle, metrics: Mapping[str, float] | None) -> dict[str, Any
 
 
 def _tell(
-    tx: Connection, name: str, entity_id: str, version: Version, facts: Mapping[str, Any], *, run: str, by: str
+    tx: Transaction, name: str, entity_id: str, version: Version, facts: Mapping[str, Any], *, run: str, by: str
 ) -> None:
     body = {
         "model": name,

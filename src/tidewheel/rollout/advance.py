@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import Conflict
 from tidewheel.lineage.read import find_entity
 from tidewheel.lineage.store import Store
@@ -110,7 +110,7 @@ def _look(held: Held, folder: Path, joiner: Joiner, *, share: float) -> Held:
 
 
 def _carry_out(
-    tx: Connection, before: Held, seen: Held, traffic: Traffic, verdict: Verdict, *, at: datetime, by: str = BY
+    tx: Transaction, before: Held, seen: Held, traffic: Traffic, verdict: Verdict, *, at: datetime, by: str = BY
 ) -> Decision | None:
     """Write the look and do what it decided; None when somebody else was faster, or nothing is decided."""
     after = _after(seen, verdict)
@@ -137,7 +137,7 @@ def _carry_out(
     return decision
 
 
-def _write_down(tx: Connection, decision: Decision, *, by: str) -> None:
+def _write_down(tx: Transaction, decision: Decision, *, by: str) -> None:
     record(tx, decision, entity_id=find_entity(tx, KIND, decision.model).id, by=by)
     if decision.state != "running":
         facets = {"decision": decision.action, "reason": decision.reason}
@@ -151,7 +151,9 @@ def _after(seen: Held, verdict: Verdict) -> Held:
     return replace(seen, state=states.get(verdict.action or "", "running"))
 
 
-def _move_traffic(tx: Connection, after: Held, traffic: Traffic, verdict: Verdict, *, at: datetime, by: str) -> Traffic:
+def _move_traffic(
+    tx: Transaction, after: Held, traffic: Traffic, verdict: Verdict, *, at: datetime, by: str
+) -> Traffic:
     """Do what was decided to traffic and aliases; Conflict when the row this was decided on is no longer the newest."""
     model, reason = after.model, f"rollout: {verdict.reason}"
     if verdict.action == "promote":

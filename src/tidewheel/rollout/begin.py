@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy.engine import Connection
-
 from tidewheel.clock import new_id
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import Conflict
 from tidewheel.lineage.read import find_entity
 from tidewheel.lineage.store import Store
@@ -91,7 +90,7 @@ def end_of_log(folder: Path) -> Cursor:
     return {name: size for name, size in ends.items() if size}
 
 
-def _start(tx: Connection, held: Held, traffic: Traffic, version_id: str, *, fault: float) -> Decision:
+def _start(tx: Transaction, held: Held, traffic: Traffic, version_id: str, *, fault: float) -> Decision:
     candidate, now = held.subject.candidate, held.started
     entity = find_entity(tx, KIND, held.model)
     moved = set_traffic(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sqlalchemy.engine import Connection
-
+from tidewheel.database.transaction import Transaction
 from tidewheel.lineage.write import append_event
 from tidewheel.rollout.records import Decision
 
@@ -21,7 +20,7 @@ TYPES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def record(tx: Connection, decision: Decision, *, entity_id: str, by: str) -> None:
+def record(tx: Transaction, decision: Decision, *, entity_id: str, by: str) -> None:
     """Append the event of a decision in the transaction that carries it out."""
     body = {
         "rollout": decision.rollout_id,

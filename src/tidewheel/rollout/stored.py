@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 
+from tidewheel.database.transaction import Transaction
 from tidewheel.errors import NotFound
 from tidewheel.lineage.read import find_entity
 from tidewheel.lineage.store import Store
@@ -40,7 +41,7 @@ class Held:
     cursors: Cursors  # how far the log has been read
 
 
-def running_rollout(tx: Connection, model: str) -> Held | None:
+def running_rollout(tx: Transaction, model: str) -> Held | None:
     """Return the rollout of a model that is running, if any."""
     table = tables.rollout
     row = tx.execute(sa.select(table).where(table.c.model == model, table.c.state == "running")).one_or_none()
@@ -62,7 +63,7 @@ def list_rollouts(store: Store, model: str, limit: int = 50) -> list[Rollout]:
         return [_rollout(row) for row in tx.execute(query.limit(limit))]
 
 
-def insert_rollout(tx: Connection, held: Held) -> None:
+def insert_rollout(tx: Transaction, held: Held) -> None:
     """Store a rollout that begins."""
     values = {
         "id": held.id,
@@ -78,7 +79,7 @@ def insert_rollout(tx: Connection, held: Held) -> None:
     tx.execute(sa.insert(tables.rollout).values(**values, **_moving(held)))
 
 
-def update_rollout(tx: Connection, before: Held, after: Held, *, ended: datetime | None) -> bool:
+def update_rollout(tx: Transaction, before: Held, after: Held, *, ended: datetime | None) -> bool:
     """Store the next state when the row is still as `before` was read; say whether it was stored."""
     check_transition(before.state, after.state)
     table = tables.rollout
@@ -86,7 +87,7 @@ def update_rollout(tx: Connection, before: Held, after: Held, *, ended: datetime
     return tx.execute(sa.update(table).where(same).values(**_moving(after), ended=ended)).rowcount == 1
 
 
-def require_running(tx: Connection, model: str) -> Held:
+def require_running(tx: Transaction, model: str) -> Held:
     """Return the running rollout of a model, or raise NotFound."""
     held = running_rollout(tx, model)
     if held is None:
