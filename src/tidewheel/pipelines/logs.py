@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import threading
 import traceback
@@ -13,9 +14,12 @@ from types import TracebackType
 from typing import IO
 
 from tidewheel.errors import StorageUnavailable
+from tidewheel.pipelines.redaction import Redactor
+from tidewheel.pipelines.secrets import NONE, Secrets
 
 _HERE = str(Path(__file__).parent)
 TAIL_LINES = 12
+_LAST_WORDS = 2.0  # seconds in which what is left in the pipe of a step with secrets is written
 
 
 def log_file(home: Path, run_id: str, label: str) -> Path:
@@ -24,32 +28,45 @@ def log_file(home: Path, run_id: str, label: str) -> Path:
 
 
 class StepLog(io.TextIOBase):
-    """A log file that is made when the first text is written; nothing is buffered, so closing cannot fail."""
+    """A log file that is made when the first text is written; secrets are covered.
 
-    def __init__(self, path: Path) -> None:
+    Nothing is buffered but what may be the beginning of a secret.
+    """
+
+    def __init__(self, path: Path, secrets: Secrets = NONE) -> None:
         super().__init__()
         self.path = path
+        self._redactor = secrets.redactor() if secrets else None
         self._file: io.FileIO | None = None
 
     def write(self, text: str) -> int:
         """Append text; raises StorageUnavailable when it cannot be kept."""
-        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        data = text.encode("utf-8", "backslashreplace")
+        self.append(self._redactor.feed(data) if self._redactor else data)
+        return len(text)
+
+    def append(self, data: bytes) -> None:
+        """Append bytes in which no secret stands; raises StorageUnavailable."""
+        left = memoryview(data)
         try:
-            while data:
-                data = data[self._opened().write(data) :]
+            while left:
+                left = left[self._opened().write(left) :]
         except OSError as error:
             raise StorageUnavailable(
                 f"The log {self.path} cannot be written: {error.strerror or error}.",
                 "Free room or make the home folder writable.",
             ) from error
-        return len(text)
 
     def writable(self) -> bool:
         """Say yes."""
         return True
 
     def close(self) -> None:
-        """Close the file, if there is one."""
+        """Write what was held back, and close the file, if there is one."""
+        if self._redactor is not None:
+            rest, self._redactor = self._redactor.rest(), None
+            with contextlib.suppress(StorageUnavailable):  # the write before it would have told
+                self.append(rest)
         if self._file is not None:
             self._file.close()
         super().close()
@@ -105,6 +122,59 @@ def captured(log: StepLog) -> Iterator[None]:
             route.ended = True  # another thread may have put its own route above this one, and writes through it
             if getattr(sys, name) is route:
                 setattr(sys, name, route.below())
+
+
+@contextlib.contextmanager
+def redirected(path: Path, secrets: Secrets = NONE) -> Iterator[None]:
+    """Send all that this process and its children print inside the block to a log, at the level of descriptors.
+
+    With secrets it goes through a pipe, where they are covered; else straight into the file, where a process that is
+    killed has left all that it wrote.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _covered(path, secrets) if secrets else path.open("ab") as file:
+        before = os.dup(1), os.dup(2)
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        try:
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            for number, old in enumerate(before, start=1):
+                os.dup2(old, number)
+                os.close(old)
+
+
+@contextlib.contextmanager
+def _covered(path: Path, secrets: Secrets) -> Iterator[IO[bytes]]:
+    """Give the end of a pipe to write into; a thread covers what comes out of it."""
+    reads, writes = os.pipe()
+    failed: list[StorageUnavailable] = []
+    thread = threading.Thread(target=_cover, args=(reads, path, secrets.redactor(), failed), daemon=True)
+    thread.start()
+    try:
+        with os.fdopen(writes, "wb", 0) as file:
+            yield file
+    finally:
+        thread.join(_LAST_WORDS)  # a process that the step left behind may hold the pipe open for ever
+    if failed:
+        raise failed[0]
+
+
+def _cover(reads: int, path: Path, redactor: Redactor, failed: list[StorageUnavailable]) -> None:
+    with StepLog(path) as log, os.fdopen(reads, "rb", 0) as pipe:
+        while data := pipe.read(65_536):
+            _append(log, redactor.feed(data), failed)
+        _append(log, redactor.rest(), failed)
+
+
+def _append(log: StepLog, data: bytes, failed: list[StorageUnavailable]) -> None:
+    try:
+        log.append(data)
+    except StorageUnavailable as error:  # the step must not wait for ever for a full pipe: what it prints is dropped
+        failed.append(error)
 
 
 def trace(error: BaseException) -> str:
