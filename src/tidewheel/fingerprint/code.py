@@ -20,7 +20,7 @@ from typing import Any
 from tidewheel.errors import InvalidInput, Unhashable
 from tidewheel.fingerprint import source
 from tidewheel.fingerprint.canonical import Encoder, combine
-from tidewheel.fingerprint.place import Place, module_label, module_place, place_of
+from tidewheel.fingerprint.place import Place, installed, module_label, module_place, place_of, requirements
 
 # Attributes that Python, dataclasses, enums and msgspec derive from the rest of a class.
 _DERIVED = frozenset(
@@ -75,6 +75,18 @@ def code_digest(function: Callable[..., Any]) -> CodeDigest:
     parts = dict(sorted(closure.parts.items()))
     whole = combine("closure", [text.encode() for pair in parts.items() for text in pair])
     return CodeDigest(digest=whole.hex(), parts=parts)
+
+
+def module_parts(module: ModuleType) -> dict[str, str]:
+    """Return what a module and all that it reaches is made of, without Python itself: for code that is named by hand.
+
+    >>> import json
+    >>> module_parts(json)
+    {}
+    """
+    closure = _Closure()
+    closure.visit(module)
+    return {name: text for name, text in sorted(closure.parts.items()) if name != "python"}
 
 
 class _Closure:
@@ -253,8 +265,17 @@ class _Closure:
 
     def _foreign(self, place: Place) -> bool:
         if place.kind == "distribution":
-            self.parts[place.label.partition("==")[0]] = place.label
+            name = place.label.partition("==")[0]
+            if name not in self.parts:
+                self.parts[name] = place.label
+                self._needed_by(name)
         return place.kind != "project"
+
+    def _needed_by(self, name: str) -> None:
+        """Add what an installed distribution computes with; what this platform itself needs is not part of a step."""
+        if name != "tidewheel":
+            versions = installed()
+            self.parts |= {needed: f"{needed}=={versions[needed]}" for needed in requirements(name)}
 
 
 def _cells(function: FunctionType) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Literal
 
 _STDLIB = str(Path(os.__file__).parent)
 _SITES = frozenset({"site-packages", "dist-packages"})
+_PROJECT = re.compile(r"[^A-Za-z0-9._-].*")  # what follows the name in a requirement
 _SUFFIXES = (".dist-info", ".egg-info")
 # Import names that differ from the distribution's; any other one is looked up in the RECORD files.
 _KNOWN_NAMES = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "dateutil": "python-dateutil"}
@@ -91,6 +93,46 @@ def distribution_label(top: str) -> str:
     if name not in known:
         name = _recorded().get(top, name)
     return f"{name}=={known.get(name, 'unknown')}"
+
+
+@cache
+def requirements(name: str) -> tuple[str, ...]:
+    """Return the installed distributions that one needs, however far, by normalised name; extras do not count.
+
+    A step that calls scikit-learn computes with numpy and scipy: their versions count as well.
+    """
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = _direct(waiting.pop()) - found
+        found |= new
+        waiting += new
+    return tuple(sorted(found - {name}))
+
+
+@cache
+def _direct(name: str) -> frozenset[str]:
+    folder = _folders().get(name)
+    if folder is None:
+        return frozenset()
+    try:
+        text = (folder / "METADATA").read_text("utf-8", "replace")
+    except OSError:
+        return frozenset()  # an old format that does not say
+    head = text.partition("\n\n")[0]
+    named = (line.partition(":")[2] for line in head.splitlines() if line.startswith("Requires-Dist:"))
+    wanted = {normalised(_PROJECT.sub("", line.strip())) for line in named if "extra ==" not in line}
+    return frozenset(wanted & installed().keys())
+
+
+@cache
+def _folders() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in sys.path:
+        for name in _entries(folder):
+            if name.endswith(".dist-info"):
+                found.setdefault(normalised(name.partition("-")[0]), Path(folder, name))
+    return found
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from tidewheel.errors import Unhashable
@@ -15,6 +16,7 @@ from tidewheel.pipelines.step import Step
 
 FORMAT = 1  # raised when stored outputs of older keys can no longer be used
 _SHOWN = 60  # characters of a scalar that are kept for people
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +25,18 @@ class Key:
 
     digest: str  # hexadecimal; equal keys mean equal calls
     code: CodeDigest  # the step's code closure
+    besides: Mapping[str, str]  # digests of the files, modules, variables and environment that its options name
     inputs: Mapping[str, str]  # per argument a short digest, with the value where it is short
     reusable: bool  # whether another execution with this key may answer
     note: str  # why not, or a hint for the author; "" mostly
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """What one step's calls have in common."""
+
+    closure: CodeDigest  # its code
+    besides: Mapping[str, str]  # what its options name
 
 
 class Keys:
@@ -33,35 +44,58 @@ class Keys:
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
-        self._codes: dict[str, CodeDigest] = {}
-
-    def code(self, step: Step[..., Any]) -> CodeDigest:
-        """Return the code closure of a step."""
-        if step.identity not in self._codes:
-            self._codes[step.identity] = code_digest(step)
-        return self._codes[step.identity]
+        self._codes: dict[Step[..., Any], _Code] = {}  # by the object: two closures of one function share a name
 
     def of(self, step: Step[..., Any], arguments: Mapping[str, Any], ordinal: int) -> Key:
-        """Return the key of a call; one with an input that has no content is known by its place in the run."""
-        code = self.code(step)
+        """Return the key of a call; one with an input that has no content is known by its place in the run.
+
+        Raises InvalidInput when a file or module that the step's options name does not exist.
+        """
+        code = self._code(step)
         digests: dict[str, str] = {}
         note = ""
         for name, item in arguments.items():
+            if name in step.options.ignore:
+                continue
             try:
                 digests[name] = value_digest(_by_digest(item))
             except Unhashable as error:
                 note = f"not cached: argument {name!r}: {error.what}"
                 digests[name] = ""
-        parts: list[object] = [FORMAT, step.identity, code.digest, digests]
+        parts: list[object] = [FORMAT, step.identity, code.closure.digest, digests]
+        if code.besides:
+            parts.append(dict(code.besides))
         if note:
             parts += [self._run_id, ordinal]
         return Key(
             digest=value_digest(parts),
-            code=code,
+            code=code.closure,
+            besides=code.besides,
             inputs={name: _shown(arguments[name], digest) for name, digest in digests.items()},
             reusable=step.options.reusable and not note,
             note=note or _hint(arguments),
         )
+
+    def _code(self, step: Step[..., Any]) -> _Code:
+        found = self._codes.get(step)
+        if found is None:
+            found = self._codes[step] = _Code(code_digest(step), _besides(step))
+        return found
+
+
+def _besides(step: Step[..., Any]) -> Mapping[str, str]:
+    """Digest what the options of a step add to its key; secrets and what only says where and how often do not count."""
+    options = step.options
+    if not (options.code or options.isolate or options.variables):
+        return _NOTHING
+    from tidewheel.fingerprint.besides import environment_digest, named_code
+
+    found = named_code(step.__wrapped__, options.code)
+    if options.isolate:
+        found[f"environment {options.isolate}"] = environment_digest(step.__wrapped__, options.isolate)
+    for name, text in sorted(options.variables.items()):
+        found[f"variable {name}"] = value_digest(text)
+    return found
 
 
 def _by_digest(item: Any) -> Any:
