@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidewheel.errors import StepFailed, StorageUnavailable
+from tidewheel.errors import InvalidInput, NotFound, StepFailed, StorageUnavailable
 from tidewheel.pipelines import cache, picks
 from tidewheel.pipelines.active import StepContext
 from tidewheel.pipelines.calls import Call, Output, held
@@ -21,13 +21,14 @@ from tidewheel.pipelines.keys import Key, Keys
 from tidewheel.pipelines.logs import log_file
 from tidewheel.pipelines.prior import Prior
 from tidewheel.pipelines.records import RunEvent
+from tidewheel.pipelines.retrying import pause_before, worth_retrying
+from tidewheel.pipelines.secrets import Secrets, find_secrets
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
 from tidewheel.pipelines.transitions import StepState
 from tidewheel.pipelines.wish import Input
 
 _PATIENCE = 60.0  # seconds between two looks at children that say nothing
-_LONGEST_PAUSE = 3600.0  # seconds; the pause between tries doubles up to here
 
 
 class Session:
@@ -178,7 +179,13 @@ class Session:
         call.begun = time.monotonic()
         self._flying[call.execution_id] = call
         self._say(call, StepState.RUNNING, f"try {call.attempt}" if call.attempt > 1 else "")
-        self._crew.submit(place, _task(call, key, self._journal.run_id, self._store.home))
+        try:
+            found = find_secrets(call.step.options.secrets, self._store.secrets, wanted_by=f"The step {call.step.name}")
+        except (NotFound, InvalidInput) as error:
+            del self._flying[call.execution_id]
+            self._fail(call, Failure(kind="unusable", message=error.what, mend=error.mend))
+            return
+        self._crew.submit(place, _task(call, key, self._journal.run_id, self._store.home, found))
         self._journal.reach("step.submitted")
 
     def _reason(self, call: Call, key: Key) -> str:
@@ -224,8 +231,8 @@ class Session:
     def _fail(self, call: Call, failure: Failure) -> None:
         call.failures += 1
         options = call.step.options
-        if failure.kind != "unusable" and call.failures <= options.retries:
-            pause = min(options.backoff * 2 ** (call.failures - 1), _LONGEST_PAUSE)
+        if call.failures <= options.retries and worth_retrying(options, failure.kind, failure.types):
+            pause = pause_before(options, call.failures, call.execution_id)
             self._journal.conclude(call, StepState.RETRY_AT, failure.message)
             call.state, call.retry_at = StepState.RETRY_AT, time.monotonic() + pause
             self._say(call, StepState.RETRY_AT, f"again in {pause:g} s: {failure.message}")
@@ -271,7 +278,7 @@ class Session:
         )
 
 
-def _task(call: Call, key: Key, run_id: str, home: Path) -> Task:
+def _task(call: Call, key: Key, run_id: str, home: Path, found: Secrets) -> Task:
     context = StepContext(
         run_id=run_id, step=call.step.identity, attempt=call.attempt, idempotency_key=call.execution_id
     )
@@ -283,4 +290,5 @@ def _task(call: Call, key: Key, run_id: str, home: Path) -> Task:
         code=key.code.digest,
         timeout=call.step.options.timeout,
         log=log_file(home, run_id, call.label),
+        secrets=found,
     )

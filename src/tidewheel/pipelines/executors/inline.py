@@ -8,6 +8,7 @@ from tidewheel.errors import InvalidInput, StorageUnavailable
 from tidewheel.pipelines.active import executing
 from tidewheel.pipelines.executors.seam import Beat, Failure, Held, Outcome, Site, Task, kept, types_of
 from tidewheel.pipelines.logs import StepLog, captured, headline, trace
+from tidewheel.pipelines.secrets import NONE, Secrets, equipped, shown_error
 
 
 class InlineExecutor:
@@ -22,7 +23,7 @@ class InlineExecutor:
 
     def submit(self, task: Task) -> None:
         """Execute the task now."""
-        with StepLog(task.log) as log:
+        with StepLog(task.log, task.secrets) as log:
             self._done.append(self._execute(task, log))
 
     def poll(self, timeout: float) -> list[Outcome | Beat]:
@@ -46,7 +47,7 @@ class InlineExecutor:
     def _execute(self, task: Task, log: StepLog) -> Outcome:
         try:
             arguments = {name: filled(item) for name, item in task.arguments.items()}
-            with captured(log), executing(task.context):
+            with captured(log), executing(task.context), equipped(task.step.options.variables, task.secrets):
                 result = task.step.apply(arguments)
             live, outputs = kept(task.step, result, self._shelf)
         except StorageUnavailable as error:
@@ -54,15 +55,20 @@ class InlineExecutor:
                 id=task.id, failure=Failure(kind="storage", message=error.what, mend=error.mend, cause=error)
             )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
-            return Outcome(id=task.id, failure=failure_of(error, log))
+            return Outcome(id=task.id, failure=failure_of(error, log, task.secrets))
         return Outcome(id=task.id, outputs=outputs, live=live, code=task.code)
 
 
-def failure_of(error: BaseException, log: StepLog) -> Failure:
-    """Write the traceback of an error to the step's log and return it as a failure."""
+def failure_of(error: BaseException, log: StepLog, secrets: Secrets = NONE) -> Failure:
+    """Write the traceback of an error to the step's log and return it as a failure, both without secrets."""
     log.write(trace(error))
-    mend = error.mend if isinstance(error, InvalidInput) else ""
-    return Failure(kind="raised", types=types_of(error), message=headline(error), mend=mend, cause=error)
+    return Failure(
+        kind="raised",
+        types=types_of(error),
+        message=secrets.clean(headline(error)),
+        mend=secrets.clean(error.mend) if isinstance(error, InvalidInput) else "",
+        cause=shown_error(error, secrets),
+    )
 
 
 def filled(item: Any) -> Any:

@@ -129,6 +129,7 @@ class ProcessExecutor:
             strict=strict,
             log=task.log.absolute(),
             manifest=self._manifest(task.id).absolute(),
+            secrets=task.secrets.revealed(),
         )
 
     def _arguments(self, task: Task) -> Stored:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from tidewheel.errors import InvalidInput
 from tidewheel.pipelines.active import StepContext
+from tidewheel.pipelines.secrets import NONE, Secrets
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
 from tidewheel.pipelines.tree import encode
@@ -93,6 +94,7 @@ class Task:
     timeout: float | None  # seconds after which it is ended
     log: Path  # where its output goes
     devices: tuple[str, ...] = ()  # GPUs that it may use, chosen by the crew
+    secrets: Secrets = NONE  # what the step may read; `Secrets.revealed` says how they travel
 
 
 class Held:

@@ -10,8 +10,8 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from tidewheel.errors import StorageUnavailable
 from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.active import StepContext, executing
 from tidewheel.pipelines.executors.seam import Failure, Outcome, kept, types_of
-from tidewheel.pipelines.logs import headline, trace
+from tidewheel.pipelines.logs import headline, redirected, trace
+from tidewheel.pipelines.secrets import Secrets, equipped
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
 from tidewheel.pipelines.target import load_step
@@ -48,6 +49,7 @@ class Order:
     strict: bool  # refuse to execute when the code here differs
     log: Path  # where its output goes
     manifest: Path  # where the outcome is left, for the case that the parent dies
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # by name; they travel in this order alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,9 @@ def _die_with_parent(life: int) -> None:
 
 def _serve(order: Order, shelf: Shelf, pipe: Connection) -> Outcome | Stale:
     try:
-        with _output_to(order.log):
-            outcome = _execute(order, shelf, pipe)
+        secrets = Secrets(order.secrets)
+        with redirected(order.log, secrets):
+            outcome = _execute(order, shelf, pipe, secrets)
         if isinstance(outcome, Outcome) and outcome.failure is None:
             leave_manifest(order.manifest, outcome)
     except StorageUnavailable as error:
@@ -100,7 +103,7 @@ def _serve(order: Order, shelf: Shelf, pipe: Connection) -> Outcome | Stale:
     return outcome
 
 
-def _execute(order: Order, shelf: Shelf, pipe: Connection) -> Outcome | Stale:
+def _execute(order: Order, shelf: Shelf, pipe: Connection, secrets: Secrets) -> Outcome | Stale:
     try:
         step: Step[..., Any] = pickle.loads(order.step) if order.by_value else load_step(*pickle.loads(order.step))  # noqa: S301
         code = code_digest(step).digest
@@ -108,35 +111,16 @@ def _execute(order: Order, shelf: Shelf, pipe: Connection) -> Outcome | Stale:
             return Stale(id=order.id)
         arguments = decode(order.arguments, shelf)
         pipe.send_bytes(pickle.dumps(Begun(id=order.id)))
-        with executing(order.context):
+        with executing(order.context), equipped(step.options.variables, secrets):
             result = step.apply(arguments)
         return Outcome(id=order.id, outputs=kept(step, result, shelf)[1], code=code)
     except StorageUnavailable:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
         sys.stderr.write(trace(error))
-        mend = getattr(error, "mend", "")
-        failure = Failure(kind="raised", types=types_of(error), message=headline(error), mend=mend)
+        message, mend = secrets.clean(headline(error)), secrets.clean(getattr(error, "mend", ""))
+        failure = Failure(kind="raised", types=types_of(error), message=message, mend=mend)
         return Outcome(id=order.id, failure=failure)
-
-
-@contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send everything this process and its children print to a file, at the level of file descriptors."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    before = os.dup(1), os.dup(2)
-    with log.open("ab") as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-    try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        for number, old in enumerate(before, start=1):
-            os.dup2(old, number)
-            os.close(old)
 
 
 def leave_manifest(path: Path, outcome: Outcome) -> None:
