@@ -28,6 +28,8 @@ _SITUATIONS = (
     ("database is locked", "Another process holds the database for long", "Stop the other process or use PostgreSQL."),
     ("connection", "The database server does not answer", "Start it, or correct database_url."),
 )
+# What may be over soon: room is made, another process ends, a server is started again.
+_PASSING = ("disk is full", "No space left", "unable to open", "disk I/O error", "database is locked", "connection")
 
 
 def situation(error: Exception, shown: str) -> StorageUnavailable | None:
@@ -38,5 +40,6 @@ def situation(error: Exception, shown: str) -> StorageUnavailable | None:
     text = str(cause)
     for mark, what, mend in _SITUATIONS:
         if mark in text:
-            return StorageUnavailable(f"{what} ({shown}): {text.strip().splitlines()[0]}.", mend)
+            line = text.strip().splitlines()[0]
+            return StorageUnavailable(f"{what} ({shown}): {line}.", mend, passing=mark in _PASSING)
     return None

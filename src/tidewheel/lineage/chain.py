@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import sqlalchemy as sa
 
 from tidewheel.clock import micros
 from tidewheel.database.transaction import Transaction
-from tidewheel.lineage.tables import event
+from tidewheel.lineage.rows import event_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +39,11 @@ def link_digest(previous: str, fact: Mapping[str, Any]) -> str:
 def verify_chain(tx: Transaction) -> ChainReport:
     """Walk the audit log from its start; an altered, removed or inserted event breaks a link."""
     previous, count = "", 0
-    for row in tx.execute(sa.select(event).where(event.c.governs).order_by(event.c.seq)):
-        names = ("id", "at", "type", "subject_id", "execution_id", "actor", "body")
-        if row.digest != link_digest(previous, {name: getattr(row, name) for name in names}):
-            return ChainReport(events=count, broken_at=row.seq)
-        previous, count = row.digest, count + 1
+    for row in tx.rows("SELECT * FROM event WHERE governs ORDER BY seq"):
+        event = event_of(row)
+        fact = {"id": event.id, "at": event.at, "type": event.type, "subject_id": event.subject_id}
+        fact |= {"execution_id": event.execution_id, "actor": event.by, "body": event.body}
+        if event.digest != link_digest(previous, fact):
+            return ChainReport(events=count, broken_at=event.seq)
+        previous, count = event.digest, count + 1
     return ChainReport(events=count, broken_at=None)

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import sqlalchemy as sa
-
 from tidewheel.database.transaction import Transaction
+from tidewheel.database.values import from_json, to_json
 from tidewheel.errors import NotFound, StaleOwner
-from tidewheel.lineage import tables
-from tidewheel.lineage.read import execution_of
 from tidewheel.lineage.records import Execution
-
-# Built once: it is executed in every transaction of a run.
-_HOLDER = (
-    sa.select(tables.execution.c.fencing, tables.execution.c.state, tables.execution.c.owner)
-    .where(tables.execution.c.id == sa.bindparam("wanted"))
-    .with_for_update()
-)
+from tidewheel.lineage.rows import execution_of
 
 
 def claim_execution(
@@ -33,20 +24,21 @@ def claim_execution(
 
     Raises NotFound for an unknown execution.
     """
-    table = tables.execution
-    row = tx.execute(sa.select(table).where(table.c.id == execution_id).with_for_update()).one_or_none()
+    row = tx.row(f"SELECT facets FROM execution WHERE id = :id{tx.locking}", id=execution_id)  # noqa: S608 - a constant
     if row is None:
         raise NotFound("execution", execution_id)
-    changed = {
-        "owner": owner,
-        "fencing": row.fencing + 1,
-        "state": state,
-        "ended": None,
-        "error": None,
-        "facets": dict(row.facets) | dict(facets or {}),
-    }
-    tx.execute(sa.update(table).where(table.c.id == execution_id).values(changed))
-    return execution_of(tx.execute(sa.select(table).where(table.c.id == execution_id)).one())
+    merged = from_json(row["facets"]) | dict(facets or {})
+    claimed = tx.row(
+        "UPDATE execution SET owner = :owner, fencing = fencing + 1, state = :state, ended = NULL, error = NULL,"
+        " facets = :facets WHERE id = :id RETURNING *",
+        id=execution_id,
+        owner=owner,
+        state=state,
+        facets=to_json(merged),
+    )
+    if claimed is None:
+        raise NotFound("execution", execution_id)
+    return execution_of(claimed)
 
 
 def hold_execution(tx: Transaction, execution_id: str, fencing: int, states: Collection[str] = ("RUNNING",)) -> None:
@@ -54,9 +46,10 @@ def hold_execution(tx: Transaction, execution_id: str, fencing: int, states: Col
 
     Raises StaleOwner when somebody else has claimed it or its state is another.
     """
-    row = tx.execute(_HOLDER, {"wanted": execution_id}).one_or_none()
-    if row is None or row.fencing != fencing or row.state not in states:
-        now = f"{row.state}, held by {row.owner} with token {row.fencing}" if row else "gone"
+    sql = f"SELECT fencing, state, owner FROM execution WHERE id = :id{tx.locking}"  # noqa: S608 - a constant
+    row = tx.row(sql, id=execution_id)
+    if row is None or row["fencing"] != fencing or row["state"] not in states:
+        now = f"{row['state']}, held by {row['owner']} with token {row['fencing']}" if row else "gone"
         raise StaleOwner(
             f"The execution {execution_id} is not held with token {fencing} any more: it is {now}.",
             "Nothing was written. Whoever holds it goes on; look with: tidewheel runs",
@@ -65,9 +58,8 @@ def hold_execution(tx: Transaction, execution_id: str, fencing: int, states: Col
 
 def describe_execution(tx: Transaction, execution_id: str, facets: Mapping[str, Any]) -> None:
     """Merge facets into those of an execution that goes on."""
-    table = tables.execution
-    row = tx.execute(sa.select(table.c.facets).where(table.c.id == execution_id).with_for_update()).one_or_none()
+    row = tx.row(f"SELECT facets FROM execution WHERE id = :id{tx.locking}", id=execution_id)  # noqa: S608 - a constant
     if row is None:
         raise NotFound("execution", execution_id)
-    merged = dict(row.facets) | dict(facets)
-    tx.execute(sa.update(table).where(table.c.id == execution_id).values(facets=merged))
+    merged = from_json(row["facets"]) | dict(facets)
+    tx.run("UPDATE execution SET facets = :facets WHERE id = :id", id=execution_id, facets=to_json(merged))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
-from tidewheel.database.transaction import Transaction
-from tidewheel.lineage import tables
+from tidewheel.database.transaction import Among, Transaction, among
 from tidewheel.lineage.records import Edge
 
 
@@ -46,40 +43,50 @@ def graph(tx: Transaction, node_id: str, *, up: bool = True, down: bool = True, 
 
 
 def _reach(tx: Transaction, node_id: str, depth: int, *, towards_origin: bool) -> list[tuple[str, int]]:
-    edge = tables.edge
-    here, there = (edge.c.src, edge.c.dst) if towards_origin else (edge.c.dst, edge.c.src)
-    start = sa.select(sa.literal(node_id).label("id"), sa.literal(0).label("depth")).cte("reach", recursive=True)
-    step = sa.select(there, start.c.depth + 1).join(start, here == start.c.id).where(start.c.depth < depth)
-    reach = start.union(step)  # union, not union all: a diamond is walked once per depth
-    rows = tx.execute(sa.select(reach.c.id, sa.func.min(reach.c.depth)).group_by(reach.c.id))
-    return [(row[0], row[1]) for row in rows]
+    here, there = ("src", "dst") if towards_origin else ("dst", "src")
+    # UNION, not UNION ALL: a diamond is walked once per depth.
+    sql = f"""
+        WITH RECURSIVE reach(id, depth) AS (
+            SELECT CAST(:root AS VARCHAR(36)), 0
+            UNION
+            SELECT edge.{there}, reach.depth + 1
+            FROM edge JOIN reach ON edge.{here} = reach.id
+            WHERE reach.depth < :most
+        )
+        SELECT id, MIN(depth) AS depth FROM reach GROUP BY id
+    """  # noqa: S608 - names of columns
+    return [(row["id"], row["depth"]) for row in tx.rows(sql, root=node_id, most=depth)]
 
 
 def _edges(tx: Transaction, ids: Iterable[str]) -> tuple[Edge, ...]:
-    table, wanted = tables.edge, list(ids)
+    wanted = list(ids)
     found: list[Edge] = []
-    for start in range(0, len(wanted), 500):
-        rows = tx.execute(sa.select(table).where(table.c.src.in_(wanted[start : start + 500])))
-        found += [Edge(**row._mapping) for row in rows]
+    for part in _parts(wanted):
+        found += [Edge(**row) for row in tx.rows(f"SELECT * FROM edge WHERE src IN ({part.sql})", **part.values)]  # noqa: S608
     known = set(wanted)
     return tuple(edge for edge in found if edge.dst in known)
 
 
+_NODES = (
+    (
+        "SELECT v.id, e.kind, e.name || ':' || CAST(v.seq AS VARCHAR(20)) AS label, v.digest AS detail"
+        " FROM version v JOIN entity e ON v.entity_id = e.id WHERE v.id"
+    ),
+    "SELECT id, kind, job AS label, state AS detail FROM execution WHERE id",
+    "SELECT id, kind, name AS label, '' AS detail FROM entity WHERE id",
+)
+
+
 def _nodes(tx: Transaction, depths: dict[str, int]) -> list[Node]:
-    entity, version, execution = tables.entity, tables.version, tables.execution
-    label = entity.c.name + ":" + sa.cast(version.c.seq, sa.String)
-    kinds = (
-        sa.select(version.c.id, entity.c.kind, label, version.c.digest).join(
-            entity, version.c.entity_id == entity.c.id
-        ),
-        sa.select(execution.c.id, execution.c.kind, execution.c.job, execution.c.state),
-        sa.select(entity.c.id, entity.c.kind, entity.c.name, sa.literal("")),
-    )
     nodes: list[Node] = []
-    wanted = list(depths)
-    for start in range(0, len(wanted), 500):
-        part = wanted[start : start + 500]
-        for query in kinds:
-            rows = tx.execute(query.where(query.selected_columns[0].in_(part)))
-            nodes += [Node(id=row[0], kind=row[1], label=row[2], detail=row[3], depth=depths[row[0]]) for row in rows]
+    for part in _parts(list(depths)):
+        for query in _NODES:
+            rows = tx.rows(f"{query} IN ({part.sql})", **part.values)
+            nodes += [Node(**row, depth=depths[row["id"]]) for row in rows]
     return nodes
+
+
+def _parts(ids: list[str]) -> Iterator[Among]:
+    """Yield ids in parts that a statement can hold."""
+    for start in range(0, len(ids), 500):
+        yield among("id", ids[start : start + 500])

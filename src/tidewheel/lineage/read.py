@@ -6,68 +6,37 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Row
-
-from tidewheel.database.transaction import Transaction
+from tidewheel.clock import micros
+from tidewheel.database.transaction import Transaction, among
 from tidewheel.errors import InvalidInput, NotFound
-from tidewheel.lineage import tables
 from tidewheel.lineage.records import Alias, Entity, Event, Execution, Version
-
-
-def entity_of(row: Row[Any]) -> Entity:
-    """Turn a row into its record."""
-    return Entity(**row._mapping)
-
-
-def version_of(row: Row[Any]) -> Version:
-    """Turn a row into its record."""
-    return Version(**row._mapping)
-
-
-def execution_of(row: Row[Any]) -> Execution:
-    """Turn a row into its record."""
-    return Execution(**row._mapping)
-
-
-def _alias_of(row: Row[Any]) -> Alias:
-    return Alias(
-        entity_id=row.entity_id,
-        name=row.name,
-        version_id=row.version_id,
-        valid_from=row.valid_from,
-        valid_to=row.valid_to,
-        by=row.actor,
-        reason=row.reason,
-    )
+from tidewheel.lineage.rows import alias_of, entity_of, event_of, execution_of, version_of
 
 
 def find_entity(tx: Transaction, kind: str, name: str) -> Entity:
     """Return a named entity; NotFound suggests near names."""
-    table = tables.entity
-    row = tx.execute(sa.select(table).where(table.c.kind == kind, table.c.name == name)).one_or_none()
+    row = tx.row("SELECT * FROM entity WHERE kind = :kind AND name = :name", kind=kind, name=name)
     if row is None:
-        raise NotFound(kind, name, tx.execute(sa.select(table.c.name).where(table.c.kind == kind)).scalars())
+        known = tx.rows("SELECT name FROM entity WHERE kind = :kind", kind=kind)
+        raise NotFound(kind, name, [each["name"] for each in known])
     return entity_of(row)
 
 
 def list_entities(tx: Transaction, kind: str) -> list[Entity]:
     """Return all entities of a kind, by name."""
-    table = tables.entity
-    rows = tx.execute(sa.select(table).where(table.c.kind == kind).order_by(table.c.name))
-    return [entity_of(row) for row in rows]
+    return [entity_of(row) for row in tx.rows("SELECT * FROM entity WHERE kind = :kind ORDER BY name", kind=kind)]
 
 
 def list_versions(tx: Transaction, entity_id: str, *, limit: int | None = None) -> list[Version]:
     """Return versions of an entity, newest first."""
-    table = tables.version
-    query = sa.select(table).where(table.c.entity_id == entity_id).order_by(table.c.seq.desc())
-    return [version_of(row) for row in tx.execute(query.limit(limit) if limit else query)]
+    sql = "SELECT * FROM version WHERE entity_id = :entity ORDER BY seq DESC"
+    rows = tx.rows(f"{sql} LIMIT :most", entity=entity_id, most=limit) if limit else tx.rows(sql, entity=entity_id)
+    return [version_of(row) for row in rows]
 
 
 def get_version(tx: Transaction, version_id: str) -> Version:
     """Return a version by its id."""
-    row = tx.execute(sa.select(tables.version).where(tables.version.c.id == version_id)).one_or_none()
+    row = tx.row("SELECT * FROM version WHERE id = :id", id=version_id)
     if row is None:
         raise NotFound("version", version_id)
     return version_of(row)
@@ -82,12 +51,12 @@ def resolve(tx: Transaction, kind: str, reference: str) -> Version:
         if held is None or held.version_id is None:
             raise NotFound(f"alias of {kind} {name!r}", rest, list_aliases(tx, entity.id))
         return get_version(tx, held.version_id)
-    table = tables.version
-    query = sa.select(table).where(table.c.entity_id == entity.id).order_by(table.c.seq.desc()).limit(1)
-    row = tx.execute(query.where(table.c.seq == int(rest)) if mark else query).one_or_none()
+    newest = tx.row("SELECT MAX(seq) AS seq FROM version WHERE entity_id = :entity", entity=entity.id)
+    last = newest["seq"] if newest else None
+    wanted = int(rest) if mark else last
+    row = tx.row("SELECT * FROM version WHERE entity_id = :entity AND seq = :seq", entity=entity.id, seq=wanted)
     if row is None:
-        newest = tx.execute(sa.select(sa.func.max(table.c.seq)).where(table.c.entity_id == entity.id)).scalar()
-        mend = f"The newest is {newest}." if newest else ""
+        mend = f"The newest is {last}." if last else ""
         raise NotFound(f"version of {kind} {name!r}", rest or "1", mend=mend)
     return version_of(row)
 
@@ -104,11 +73,10 @@ def _split(reference: str) -> tuple[str, str, str]:
 
 def get_execution(tx: Transaction, execution_id: str) -> Execution:
     """Return an execution by its id, or by the start or end of it when that is unique."""
-    table = tables.execution
-    row = tx.execute(sa.select(table).where(table.c.id == execution_id)).one_or_none()
+    row = tx.row("SELECT * FROM execution WHERE id = :id", id=execution_id)
     if row is None and 4 <= len(execution_id) < 36 and set(execution_id) <= set("0123456789abcdef-"):
-        part = table.c.id.like(f"{execution_id}%") | table.c.id.like(f"%{execution_id}")
-        near = tx.execute(sa.select(table).where(part).limit(2)).all()
+        sql = "SELECT * FROM execution WHERE id LIKE :start OR id LIKE :end LIMIT 2"
+        near = tx.rows(sql, start=f"{execution_id}%", end=f"%{execution_id}")
         row = near[0] if len(near) == 1 else None
     if row is None:
         raise NotFound("run or step", execution_id, mend="List them with: tidewheel runs")
@@ -125,43 +93,39 @@ def list_executions(
     limit: int = 50,
 ) -> list[Execution]:
     """Return executions, newest first, filtered by what is given."""
-    table = tables.execution
-    query = sa.select(table).order_by(table.c.started.desc(), table.c.id.desc()).limit(limit)
-    for column, wanted in ((table.c.kind, kind), (table.c.job, job), (table.c.parent_id, parent_id)):
-        if wanted is not None:
-            query = query.where(column == wanted)
+    wanted = {"kind": kind, "job": job, "parent_id": parent_id}
+    values: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    tests = [f"{name} = :{name}" for name in values]
     if state is not None:
-        query = query.where(table.c.state.in_([state] if isinstance(state, str) else list(state)))
-    return [execution_of(row) for row in tx.execute(query)]
+        states = among("state", [state] if isinstance(state, str) else state)
+        tests.append(f"state IN ({states.sql})")
+        values |= states.values
+    where = f"WHERE {' AND '.join(tests)}" if tests else ""
+    sql = f"SELECT * FROM execution {where} ORDER BY started DESC, id DESC LIMIT :most"  # noqa: S608 - names of columns
+    return [execution_of(row) for row in tx.rows(sql, most=limit, **values)]
 
 
 def current_alias(tx: Transaction, entity_id: str, name: str, *, as_of: datetime | None = None) -> Alias | None:
     """Return where a name points now, or pointed at a moment; None when it did not point anywhere."""
-    table = tables.alias
-    query = sa.select(table).where(table.c.entity_id == entity_id, table.c.name == name)
-    if as_of is None:
-        query = query.where(table.c.valid_to.is_(None))
-    else:
-        query = query.where(table.c.valid_from <= as_of, (table.c.valid_to > as_of) | table.c.valid_to.is_(None))
-    row = tx.execute(query.order_by(table.c.valid_from.desc(), table.c.id.desc()).limit(1)).one_or_none()
-    return None if row is None else _alias_of(row)
+    holds = "valid_to IS NULL" if as_of is None else "valid_from <= :at AND (valid_to > :at OR valid_to IS NULL)"
+    sql = f"SELECT * FROM alias WHERE entity_id = :entity AND name = :name AND {holds}"  # noqa: S608 - one of two texts
+    values: dict[str, Any] = {} if as_of is None else {"at": micros(as_of)}
+    row = tx.row(f"{sql} ORDER BY valid_from DESC, id DESC LIMIT 1", entity=entity_id, name=name, **values)
+    return None if row is None else alias_of(row)
 
 
 def list_aliases(tx: Transaction, entity_id: str) -> dict[str, str]:
     """Return the names that point somewhere now, with the ids of their versions."""
-    table = tables.alias
-    held = (table.c.entity_id == entity_id) & table.c.valid_to.is_(None) & table.c.version_id.is_not(None)
-    rows = tx.execute(sa.select(table.c.name, table.c.version_id).where(held))
-    return {row.name: row.version_id for row in rows}
+    held = "entity_id = :entity AND valid_to IS NULL AND version_id IS NOT NULL"
+    rows = tx.rows(f"SELECT name, version_id FROM alias WHERE {held}", entity=entity_id)  # noqa: S608 - a constant
+    return {row["name"]: row["version_id"] for row in rows}
 
 
 def alias_history(tx: Transaction, entity_id: str, name: str | None = None) -> list[Alias]:
     """Return every pointing of a name (or of all names) of an entity, newest first."""
-    table = tables.alias
-    query = sa.select(table).where(table.c.entity_id == entity_id)
-    if name is not None:
-        query = query.where(table.c.name == name)
-    return [_alias_of(row) for row in tx.execute(query.order_by(table.c.valid_from.desc(), table.c.id.desc()))]
+    sql = "SELECT * FROM alias WHERE entity_id = :entity ORDER BY valid_from DESC, id DESC"
+    pointings = [alias_of(row) for row in tx.rows(sql, entity=entity_id)]
+    return [each for each in pointings if name is None or each.name == name]
 
 
 def list_events(
@@ -174,23 +138,20 @@ def list_events(
     newest_first: bool = False,
 ) -> list[Event]:
     """Return events in journal order (or newest first), filtered by what is given."""
-    table = tables.event
-    query = sa.select(table).where(table.c.seq > after_seq).limit(limit)
-    query = query.order_by(table.c.seq.desc() if newest_first else table.c.seq)
+    tests = ["seq > :after"]
+    values: dict[str, Any] = {"after": after_seq, "most": limit}
     if subject_id is not None:
-        query = query.where(table.c.subject_id == subject_id)
+        tests.append("subject_id = :subject")
+        values["subject"] = subject_id
     if type_prefix:
-        query = query.where(table.c.type.startswith(type_prefix, autoescape=True))
-    return [_event_of(row) for row in tx.execute(query)]
-
-
-def _event_of(row: Row[Any]) -> Event:
-    values = dict(row._mapping)
-    return Event(by=values.pop("actor"), **values)
+        tests.append("SUBSTR(type, 1, :length) = :prefix")  # LIKE would take its _ and % for patterns
+        values |= {"prefix": type_prefix, "length": len(type_prefix)}
+    order = "DESC" if newest_first else "ASC"
+    sql = f"SELECT * FROM event WHERE {' AND '.join(tests)} ORDER BY seq {order} LIMIT :most"  # noqa: S608 - our own texts
+    return [event_of(row) for row in tx.rows(sql, **values)]
 
 
 def count_events(tx: Transaction, *, subject_id: str) -> dict[str, int]:
     """Return how many events of each type there are about a subject."""
-    table = tables.event
-    query = sa.select(table.c.type, sa.func.count()).where(table.c.subject_id == subject_id).group_by(table.c.type)
-    return {row[0]: int(row[1]) for row in tx.execute(query)}
+    sql = "SELECT type, COUNT(*) AS many FROM event WHERE subject_id = :subject GROUP BY type"
+    return {row["type"]: int(row["many"]) for row in tx.rows(sql, subject=subject_id)}

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-
-from tidewheel.clock import new_id
-from tidewheel.database.insert import insert_if_new, insert_into
+from tidewheel.clock import micros, new_id
 from tidewheel.database.transaction import Transaction
+from tidewheel.database.values import from_json, to_json
 from tidewheel.errors import InvalidInput, NotFound
-from tidewheel.lineage import tables
 from tidewheel.lineage.chain import link_digest
-from tidewheel.lineage.read import current_alias, entity_of, execution_of
+from tidewheel.lineage.read import current_alias
 from tidewheel.lineage.records import Alias, Entity, Event, Execution, Version
+from tidewheel.lineage.rows import entity_of, execution_of
 
 RELATIONS = (
     "used",
@@ -47,13 +45,21 @@ def ensure_entity(
     tx: Transaction, kind: str, name: str, *, at: datetime, facets: Mapping[str, Any] | None = None
 ) -> Entity:
     """Return the entity of that kind and name, made now if it is new; facets are kept only when it is made."""
-    table = tables.entity
-    known = sa.select(table).where(table.c.kind == kind, table.c.name == name)
-    row = tx.execute(known).one_or_none()
+    known = "SELECT * FROM entity WHERE kind = :kind AND name = :name"
+    row = tx.row(known, kind=kind, name=name)
     if row is None:
-        values = {"id": new_id(), "kind": kind, "name": check_name(kind, name), "at": at, "facets": dict(facets or {})}
-        tx.execute(insert_if_new(table, tx.dialect), values)
-        row = tx.execute(known).one()
+        tx.run(
+            "INSERT INTO entity (id, kind, name, at, facets) VALUES (:id, :kind, :name, :at, :facets)"
+            " ON CONFLICT DO NOTHING",
+            id=new_id(),
+            kind=kind,
+            name=check_name(kind, name),
+            at=micros(at),
+            facets=to_json(dict(facets or {})),
+        )
+        row = tx.row(known, kind=kind, name=name)
+    if row is None:
+        raise NotFound(kind, name)
     return entity_of(row)
 
 
@@ -70,26 +76,38 @@ def add_version(
     facets: Mapping[str, Any] | None = None,
 ) -> Version:
     """Record the next version of an entity; its row is locked, so two writers get two numbers."""
-    entity, table = tables.entity, tables.version
-    locked = tx.execute(sa.select(entity.c.id).where(entity.c.id == entity_id).with_for_update()).scalar()
-    if locked is None:
+    if tx.row(f"SELECT id FROM entity WHERE id = :id{tx.locking}", id=entity_id) is None:  # noqa: S608 - a constant
         raise NotFound("entity", entity_id)
-    last = tx.execute(sa.select(sa.func.max(table.c.seq)).where(table.c.entity_id == entity_id)).scalar()
-    values = {
-        "id": new_id(),
-        "entity_id": entity_id,
-        "seq": (last or 0) + 1,
-        "digest": digest,
-        "uri": uri,
-        "media_type": media_type,
-        "size": size,
-        "schema": schema,
-        "state": "LIVE",
-        "facets": dict(facets or {}),
-        "at": at,
-    }
-    tx.execute(insert_into(table, tx.dialect), values)
-    return Version(**values)
+    last = tx.row("SELECT MAX(seq) AS seq FROM version WHERE entity_id = :entity", entity=entity_id)
+    version = Version(
+        id=new_id(),
+        entity_id=entity_id,
+        seq=((last and last["seq"]) or 0) + 1,
+        digest=digest,
+        uri=uri,
+        media_type=media_type,
+        size=size,
+        schema=schema,
+        state="LIVE",
+        facets=dict(facets or {}),
+        at=at,
+    )
+    tx.run(
+        "INSERT INTO version (id, entity_id, seq, digest, uri, media_type, size, schema, state, facets, at)"
+        " VALUES (:id, :entity_id, :seq, :digest, :uri, :media_type, :size, :schema, :state, :facets, :at)",
+        id=version.id,
+        entity_id=entity_id,
+        seq=version.seq,
+        digest=digest,
+        uri=uri,
+        media_type=media_type,
+        size=size,
+        schema=None if schema is None else to_json(schema),
+        state=version.state,
+        facets=to_json(version.facets),
+        at=micros(at),
+    )
+    return version
 
 
 def start_execution(
@@ -109,24 +127,40 @@ def start_execution(
     execution_id: str | None = None,
 ) -> Execution:
     """Record that something begins."""
-    values: dict[str, Any] = {
-        "id": execution_id or new_id(),
-        "kind": kind,
-        "job": job,
-        "parent_id": parent_id,
-        "state": state,
-        "owner": owner,
-        "fencing": fencing,
-        "code_digest": code_digest,
-        "environment_digest": environment_digest,
-        "parameters": dict(parameters or {}),
-        "started": at,
-        "ended": None,
-        "error": None,
-        "facets": dict(facets or {}),
-    }
-    tx.execute(insert_into(tables.execution, tx.dialect), values)
-    return Execution(**values)
+    execution = Execution(
+        id=execution_id or new_id(),
+        kind=kind,
+        job=job,
+        parent_id=parent_id,
+        state=state,
+        owner=owner,
+        fencing=fencing,
+        code_digest=code_digest,
+        environment_digest=environment_digest,
+        parameters=dict(parameters or {}),
+        started=at,
+        ended=None,
+        error=None,
+        facets=dict(facets or {}),
+    )
+    tx.run(
+        "INSERT INTO execution (id, kind, job, parent_id, state, owner, fencing, code_digest, environment_digest,"
+        " parameters, started, facets) VALUES (:id, :kind, :job, :parent_id, :state, :owner, :fencing, :code,"
+        " :environment, :parameters, :started, :facets)",
+        id=execution.id,
+        kind=kind,
+        job=job,
+        parent_id=parent_id,
+        state=state,
+        owner=owner,
+        fencing=fencing,
+        code=code_digest,
+        environment=environment_digest,
+        parameters=to_json(execution.parameters),
+        started=micros(at),
+        facets=to_json(execution.facets),
+    )
+    return execution
 
 
 def finish_execution(
@@ -139,22 +173,36 @@ def finish_execution(
     facets: Mapping[str, Any] | None = None,
 ) -> Execution:
     """Record how something ended; the facets are merged into those it has."""
-    table = tables.execution
-    row = tx.execute(sa.select(table).where(table.c.id == execution_id).with_for_update()).one_or_none()
+    row = tx.row(f"SELECT facets FROM execution WHERE id = :id{tx.locking}", id=execution_id)  # noqa: S608 - a constant
     if row is None:
         raise NotFound("execution", execution_id)
-    merged = dict(row.facets) | dict(facets or {})
-    changed = {"state": state, "ended": at, "error": error, "facets": merged}
-    tx.execute(sa.update(table).where(table.c.id == execution_id).values(changed))
-    return execution_of(tx.execute(sa.select(table).where(table.c.id == execution_id)).one())
+    finished = tx.row(
+        "UPDATE execution SET state = :state, ended = :ended, error = :error, facets = :facets WHERE id = :id"
+        " RETURNING *",
+        id=execution_id,
+        state=state,
+        ended=micros(at),
+        error=error,
+        facets=to_json(from_json(row["facets"]) | dict(facets or {})),
+    )
+    if finished is None:
+        raise NotFound("execution", execution_id)
+    return execution_of(finished)
 
 
 def link(tx: Transaction, src_id: str, relation: str, dst_id: str, *, role: str = "", idx: int = 0) -> None:
     """Draw an arrow from the later thing to the earlier one; drawing it again changes nothing."""
     if relation not in RELATIONS:
         raise NotFound("relation", relation, RELATIONS)
-    row = {"src": src_id, "relation": relation, "dst": dst_id, "role": role, "idx": idx}
-    tx.execute(insert_if_new(tables.edge, tx.dialect), row)
+    tx.run(
+        "INSERT INTO edge (src, relation, dst, role, idx) VALUES (:src, :relation, :dst, :role, :idx)"
+        " ON CONFLICT DO NOTHING",
+        src=src_id,
+        relation=relation,
+        dst=dst_id,
+        role=role,
+        idx=idx,
+    )
 
 
 def append_event(
@@ -169,7 +217,7 @@ def append_event(
     governs: bool = False,
 ) -> Event:
     """Append a fact; one that governs is chained by hash to the one before it."""
-    fact = {
+    fact: dict[str, Any] = {
         "id": new_id(),
         "at": at,
         "type": type,
@@ -179,33 +227,50 @@ def append_event(
         "body": body,
     }
     digest = _chain(tx, fact) if governs else ""
-    statement = sa.insert(tables.event).values(**fact, governs=governs, digest=digest).returning(tables.event.c.seq)
-    seq = int(tx.execute(statement).scalar_one())
+    row = tx.row(
+        "INSERT INTO event (id, at, type, subject_id, execution_id, actor, body, governs, digest) VALUES"
+        " (:id, :at, :type, :subject_id, :execution_id, :actor, :body, :governs, :digest) RETURNING seq",
+        **fact | {"at": micros(at), "body": None if body is None else to_json(body)},
+        governs=governs,
+        digest=digest,
+    )
     del fact["actor"]
-    return Event(seq=seq, by=by, governs=governs, digest=digest, **fact)
+    return Event(seq=row["seq"] if row else 0, by=by, governs=governs, digest=digest, **fact)
 
 
 def _chain(tx: Transaction, fact: Mapping[str, Any]) -> str:
     if tx.dialect == "postgresql":
-        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_AUDIT_LOCK)))
-    table = tables.event
-    newest = sa.select(table.c.digest).where(table.c.governs).order_by(table.c.seq.desc()).limit(1)
-    return link_digest(tx.execute(newest).scalar() or "", fact)
+        tx.rows("SELECT pg_advisory_xact_lock(:lock)", lock=_AUDIT_LOCK)
+    newest = tx.row("SELECT digest FROM event WHERE governs ORDER BY seq DESC LIMIT 1")
+    return link_digest(newest["digest"] if newest else "", fact)
 
 
 def move_alias(
     tx: Transaction, entity_id: str, name: str, version_id: str | None, *, at: datetime, by: str, reason: str
 ) -> Alias:
     """Point a name to a version from now on (None takes it away); the old pointing stays in the history."""
-    table = tables.alias
-    locked = tx.execute(sa.select(tables.entity.c.id).where(tables.entity.c.id == entity_id).with_for_update()).scalar()
-    if locked is None:
+    if tx.row(f"SELECT id FROM entity WHERE id = :id{tx.locking}", id=entity_id) is None:  # noqa: S608 - a constant
         raise NotFound("entity", entity_id)
     before = current_alias(tx, entity_id, check_name("alias", name))
-    open_row = (table.c.entity_id == entity_id) & (table.c.name == name) & table.c.valid_to.is_(None)
-    tx.execute(sa.update(table).where(open_row).values(valid_to=at))
-    values = {"entity_id": entity_id, "name": name, "version_id": version_id, "valid_from": at, "valid_to": None}
-    tx.execute(sa.insert(table).values(**values, id=new_id(), actor=by, reason=reason))
+    tx.run(
+        "UPDATE alias SET valid_to = :at WHERE entity_id = :entity AND name = :name AND valid_to IS NULL",
+        at=micros(at),
+        entity=entity_id,
+        name=name,
+    )
+    tx.run(
+        "INSERT INTO alias (id, entity_id, name, version_id, valid_from, actor, reason)"
+        " VALUES (:id, :entity, :name, :version, :at, :actor, :reason)",
+        id=new_id(),
+        entity=entity_id,
+        name=name,
+        version=version_id,
+        at=micros(at),
+        actor=by,
+        reason=reason,
+    )
     body = {"alias": name, "from": before.version_id if before else None, "to": version_id, "reason": reason}
     append_event(tx, "alias.moved", body, at=at, subject_id=entity_id, by=by, governs=True)
-    return Alias(**values, by=by, reason=reason)  # type: ignore[arg-type]
+    return Alias(
+        entity_id=entity_id, name=name, version_id=version_id, valid_from=at, valid_to=None, by=by, reason=reason
+    )
