@@ -73,7 +73,11 @@ class MissingBlob(TidewheelError, LookupError):
 
 
 class StorageUnavailable(TidewheelError, OSError):
-    """The disk is full, the folder read-only, or the database out of reach."""
+    """The disk is full, the folder read-only, or the database out of reach; `passing` when waiting may help."""
+
+    def __init__(self, what: str, mend: str, *, passing: bool = False) -> None:
+        super().__init__(what, mend)
+        self.passing = passing
 
 
 class MissingExtra(TidewheelError, ImportError):

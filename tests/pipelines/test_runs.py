@@ -269,7 +269,7 @@ def test_cancel_run_makes_the_token_stale(store: Store, sample: ModuleType, book
         if event.step == "noted" and event.state == "COMMITTED":
             cancel_run(store, event.run_id, reason="enough")
 
-    with pytest.raises(Conflict, match="Nothing was written"):
+    with pytest.raises(Conflict, match=r"taken from this process: it is CANCELLED \(enough\)"):
         start_run(store, sample.chain, {"n": 3, "book": str(book)}, on_event=cancel)
     run = list_runs(store, state="CANCELLED")[0]
     assert run.error == "enough"

@@ -96,6 +96,13 @@ CREATE TABLE execution (
 );
 CREATE INDEX ix_execution_kind_started ON execution (kind, started);
 CREATE INDEX ix_execution_parent_id ON execution (parent_id);
+CREATE TABLE lease (
+    subject VARCHAR(200) NOT NULL,
+    holder VARCHAR(36) NOT NULL,
+    until BIGINT NOT NULL,
+    written BIGINT NOT NULL,
+    CONSTRAINT pk_lease PRIMARY KEY (subject)
+);
 CREATE TABLE loop_request (
     id VARCHAR(36) NOT NULL,
     model VARCHAR(200) NOT NULL,
@@ -189,6 +196,13 @@ CREATE TABLE step_code (
     parts TEXT NOT NULL,
     CONSTRAINT pk_step_code PRIMARY KEY (digest)
 );
+CREATE TABLE step_flight (
+    "key" VARCHAR(64) NOT NULL,
+    execution_id VARCHAR(36) NOT NULL,
+    run_id VARCHAR(36) NOT NULL,
+    CONSTRAINT pk_step_flight PRIMARY KEY ("key")
+);
+CREATE INDEX ix_step_flight_run_id ON step_flight (run_id);
 CREATE TABLE version (
     id VARCHAR(36) NOT NULL,
     entity_id VARCHAR(36) NOT NULL,

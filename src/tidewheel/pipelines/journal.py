@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from tidewheel.clock import new_id
 from tidewheel.database.transaction import Transaction
+from tidewheel.errors import AlreadyRunning
 from tidewheel.fingerprint.environment import Environment
-from tidewheel.lineage.claim import claim_execution, describe_execution, hold_execution
+from tidewheel.lineage.claim import claim_execution, describe_execution
 from tidewheel.lineage.read import get_execution, list_executions
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
@@ -19,11 +19,15 @@ from tidewheel.lineage.write import append_event, ensure_entity, finish_executio
 from tidewheel.pipelines import cache
 from tidewheel.pipelines.artifacts import record_artifact, record_environment
 from tidewheel.pipelines.calls import Call
+from tidewheel.pipelines.fence import Fence, claim_once
 from tidewheel.pipelines.keys import Key
-from tidewheel.pipelines.locks import owner_name
+from tidewheel.pipelines.leases import Hold, database_micros, find_lease, grant, locked_lease, new_hold, revoke
+from tidewheel.pipelines.locks import owner_name, place_at
+from tidewheel.pipelines.patience import Patience
 from tidewheel.pipelines.stored import Stored
 from tidewheel.pipelines.transitions import ALIVE_RUN, OPEN_STEP, RunState, StepState, move_run, move_step
 
+T = TypeVar("T")
 Boundary = Callable[[str], None]
 _MANY = 1_000_000  # more calls than a run has
 _OPEN = sorted(OPEN_STEP)
@@ -47,13 +51,16 @@ class Opening:
 
 
 class Journal:
-    """Writes the records of one run; every write is refused once somebody else has claimed the run."""
+    """Writes the records of one run; every write is refused once somebody else has claimed the run.
 
-    def __init__(self, store: Store, run: Execution, on_boundary: Boundary) -> None:
-        self.store = store
+    The bodies of writes may be executed more than once, see `Fence`: what they change in memory is set outside of them.
+    """
+
+    def __init__(self, fence: Fence, run: Execution, on_boundary: Boundary) -> None:
+        self.store = fence.store
+        self.fence = fence
         self.run_id = run.id
         self.pipeline = run.job
-        self._fencing = run.fencing
         self._owner = owner_name()
         self._boundary = on_boundary
         self._codes: set[str] = set()  # code digests whose parts are kept
@@ -62,22 +69,32 @@ class Journal:
         """Say that the run has come to a boundary between two writes."""
         self._boundary(boundary)
 
+    def check(self) -> None:
+        """Raise StaleOwner once the run is somebody else's, as far as is known without asking."""
+        self.fence.keeper.check()
+
     def pin(self, role: str, pins: Mapping[str, Any], version_id: str) -> None:
         """Record all pins of the run after the store picked one more input for it."""
-        with self._writing("pin") as (tx, _):
+
+        def body(tx: Transaction, at: datetime) -> None:
+            del at
             describe_execution(tx, self.run_id, {"pins": dict(pins)})
             link(tx, self.run_id, "used", version_id, role=role[:100])
+
+        self._write("pin", body)
 
     def start(self, call: Call, key: Key) -> None:
         """Record that a try of a call begins."""
         move_step(call.state, StepState.RUNNING)
-        with self._writing("step.start") as (tx, at):
-            self._enter(tx, call, key, StepState.RUNNING, at)
+        fresh = _named(call)
+        self._write("step.start", lambda tx, at: self._enter(tx, call, key, StepState.RUNNING, at, fresh=fresh))
+        self._codes.add(key.code.digest)
 
     def commit(self, call: Call, key: Key, outputs: Sequence[Stored], *, reusable: bool) -> tuple[Stored, ...]:
         """Record in one transaction that a call is done: state, artifacts, edges, cache, event."""
         move_step(call.state, StepState.COMMITTED)
-        with self._writing("step.commit") as (tx, at):
+
+        def body(tx: Transaction, at: datetime) -> tuple[Stored, ...]:
             names = [
                 call.step.identity if call.step.parts is None else f"{call.step.identity}[{place}]"
                 for place in range(len(outputs))
@@ -87,49 +104,67 @@ class Journal:
             self._draw_edges(tx, call, recorded)
             if reusable:
                 cache.remember(tx, key.digest, call.step.identity, call.execution_id, outputs=recorded, at=at)
-            body = {"step": call.step.identity, "attempt": call.attempt, "outputs": [item.digest for item in recorded]}
-            self._event(tx, "step.committed", body, at, call.execution_id)
-        return recorded
+            said = {"step": call.step.identity, "attempt": call.attempt, "outputs": [item.digest for item in recorded]}
+            self._event(tx, "step.committed", said, at, call.execution_id)
+            return recorded
+
+        return self._write("step.commit", body)
 
     def answer(self, call: Call, key: Key, outputs: Sequence[Stored]) -> None:
         """Record that a call was answered by an earlier execution."""
         move_step(call.state, StepState.CACHED)
-        with self._writing("step.cached") as (tx, at):
-            self._enter(tx, call, key, StepState.CACHED, at)
+        fresh = _named(call)
+
+        def body(tx: Transaction, at: datetime) -> None:
+            self._enter(tx, call, key, StepState.CACHED, at, fresh=fresh)
             self._end(tx, call, StepState.CACHED, at, outputs=outputs)
             for place, stored in enumerate(outputs):
                 link(tx, call.execution_id, "used", stored.version_id, role="answer", idx=place)
 
+        self._write("step.cached", body)
+        self._codes.add(key.code.digest)
+
     def conclude(self, call: Call, state: StepState, error: str) -> None:
         """Record that a try ended without outputs."""
         move_step(call.state, state)
-        with self._writing("step.end") as (tx, at):
+
+        def body(tx: Transaction, at: datetime) -> None:
             self._end(tx, call, state, at, error=error)
-            body = {"step": call.step.identity, "attempt": call.attempt, "error": error}
-            self._event(tx, f"step.{state.value.lower()}", body, at, call.execution_id)
+            said = {"step": call.step.identity, "attempt": call.attempt, "error": error}
+            self._event(tx, f"step.{state.value.lower()}", said, at, call.execution_id)
+
+        self._write("step.end", body)
 
     def skip(self, call: Call) -> None:
         """Record that a call never begins, because an input of it failed."""
         move_step(call.state, StepState.SKIPPED)
-        with self._writing("step.skip") as (tx, at):
-            self._enter(tx, call, None, StepState.SKIPPED, at)
+        fresh = _named(call)
+
+        def body(tx: Transaction, at: datetime) -> None:
+            self._enter(tx, call, None, StepState.SKIPPED, at, fresh=fresh)
             self._end(tx, call, StepState.SKIPPED, at, error=call.reason)
+
+        self._write("step.skip", body)
 
     def finish(self, state: RunState, *, error: str | None = None, output: Stored | None = None) -> None:
         """Record how the run ended."""
         move_run(RunState.RUNNING, state)
-        with self._writing("run.finish") as (tx, at):
+
+        def body(tx: Transaction, at: datetime) -> None:
             close_calls(tx, self.run_id, StepState.CANCELLED, "the run ended", at)
-            facets: dict[str, Any] = {}
-            if output is not None and not output.version_id:
-                output = record_artifact(tx, self.pipeline, output, at)
-                link(tx, output.version_id, "generated", self.run_id)
-            if output is not None:
-                facets["output"] = output.as_json()
+            kept = output
+            if kept is not None and not kept.version_id:
+                kept = record_artifact(tx, self.pipeline, kept, at)
+                link(tx, kept.version_id, "generated", self.run_id)
+            facets = {} if kept is None else {"output": kept.as_json()}
             finish_execution(tx, self.run_id, at=at, state=state, error=error, facets=facets)
             self._event(tx, f"run.{state.value.lower()}", {"error": error}, at, self.run_id)
 
-    def _enter(self, tx: Transaction, call: Call, key: Key | None, state: StepState, at: datetime) -> None:
+        self._write("run.finish", body)
+
+    def _enter(
+        self, tx: Transaction, call: Call, key: Key | None, state: StepState, at: datetime, *, fresh: bool
+    ) -> None:
         """Write the row of a call, or take up the one that an earlier try left."""
         facets = {
             "key": key.digest if key else "",
@@ -140,13 +175,11 @@ class Journal:
             "reason": call.reason,
             "note": key.note if key else "",
         }
-        if call.execution_id:
+        if not fresh:
             claim_execution(tx, call.execution_id, owner=self._owner, state=state, facets=facets)
             return
-        call.execution_id = new_id()
         if key and key.code.digest not in self._codes:
             cache.remember_code(tx, key.code)
-            self._codes.add(key.code.digest)
         start_execution(
             tx,
             kind="step",
@@ -187,82 +220,146 @@ class Journal:
     def _event(self, tx: Transaction, kind: str, body: Any, at: datetime, subject: str) -> None:
         append_event(tx, kind, body, at=at, subject_id=subject, execution_id=self.run_id)
 
-    @contextmanager
-    def _writing(self, boundary: str) -> Iterator[tuple[Transaction, datetime]]:
+    def _write(self, boundary: str, body: Callable[[Transaction, datetime], T]) -> T:
         self._boundary(f"{boundary}:before")
-        with self.store.database.transaction() as tx:
-            hold_execution(tx, self.run_id, self._fencing, ALIVE_RUN)
-            yield tx, self.store.clock.now()
+
+        def fenced(tx: Transaction) -> T:
+            done = body(tx, self.store.clock.now())
             self._boundary(f"{boundary}:inside")
+            return done
+
+        done = self.fence.write(fenced)
         self._boundary(f"{boundary}:after")
+        return done
 
 
-def open_run(store: Store, run_id: str, opening: Opening, on_boundary: Boundary) -> tuple[Journal, Execution]:
+def _named(call: Call) -> bool:
+    """Give a call its execution's id; False when an earlier try has it already."""
+    fresh = not call.execution_id
+    call.execution_id = call.execution_id or new_id()
+    return fresh
+
+
+def open_run(
+    store: Store, run_id: str, opening: Opening, on_boundary: Boundary, patience: Patience
+) -> tuple[Journal, Execution]:
     """Record that a run begins, with its parameters and what it uses; return its journal and its record."""
-    on_boundary("run.open:before")
-    with store.database.transaction() as tx:
-        at = store.clock.now()
-        ensure_entity(tx, "pipeline", opening.pipeline, at=at)
-        recorded = {
-            name: record_artifact(tx, f"{opening.pipeline}[{name}]", stored, at)
-            for name, stored in opening.arguments.items()
-        }
-        arguments = dict(opening.facets["arguments"]) | {name: kept.as_json() for name, kept in recorded.items()}
-        run = start_execution(
-            tx,
-            kind="run",
-            job=opening.pipeline,
-            at=at,
-            state=move_run(RunState.QUEUED, RunState.RUNNING),
-            owner=owner_name(),
-            fencing=1,
-            code_digest=opening.code,
-            environment_digest=opening.environment.digest,
-            parameters=opening.parameters,
-            facets={**opening.facets, "arguments": arguments},
-            execution_id=run_id,
-        )
-        link(tx, run_id, "used", record_environment(tx, opening.environment, at), role="environment")
-        for role, version_id in opening.used.items():
-            link(tx, run_id, "used", version_id, role=role[:100])
-        for name, kept in recorded.items():
-            link(tx, run_id, "used", kept.version_id, role=name[:100])
-            if name in opening.used:
-                link(tx, kept.version_id, "derived", opening.used[name], role=name[:100])
-        cause = opening.facets["cause"].get("execution_id")
-        if cause:
-            link(tx, run_id, "triggered_by", cause)
-        append_event(
-            tx, "run.started", {"cause": opening.facets["cause"]}, at=at, subject_id=run_id, execution_id=run_id
-        )
+    hold = new_hold(run_id, store.lease_seconds)
+
+    def begin(tx: Transaction) -> Execution:
+        if _granted(tx, hold):
+            return get_execution(tx, run_id)
+        grant(tx, hold, store.clock)
+        run = _begin(tx, run_id, opening, store.clock.now())
         on_boundary("run.open:inside")
+        return run
+
+    on_boundary("run.open:before")
+    run = claim_once(store, hold, patience, begin)
     on_boundary("run.open:after")
-    return Journal(store, run, on_boundary), run
+    return Journal(Fence(store, hold, run.fencing, patience), run, on_boundary), run
 
 
-def reopen_run(store: Store, run_id: str, on_boundary: Boundary) -> tuple[Journal, Execution, list[Execution]]:
-    """Claim a run that ended badly or whose owner is dead; return its journal, its record and its calls so far."""
-    on_boundary("run.reopen:before")
-    with store.database.transaction() as tx:
-        at = store.clock.now()
+def _begin(tx: Transaction, run_id: str, opening: Opening, at: datetime) -> Execution:
+    ensure_entity(tx, "pipeline", opening.pipeline, at=at)
+    recorded = {
+        name: record_artifact(tx, f"{opening.pipeline}[{name}]", stored, at)
+        for name, stored in opening.arguments.items()
+    }
+    arguments = dict(opening.facets["arguments"]) | {name: kept.as_json() for name, kept in recorded.items()}
+    run = start_execution(
+        tx,
+        kind="run",
+        job=opening.pipeline,
+        at=at,
+        state=move_run(RunState.QUEUED, RunState.RUNNING),
+        owner=owner_name(),
+        fencing=1,
+        code_digest=opening.code,
+        environment_digest=opening.environment.digest,
+        parameters=opening.parameters,
+        facets={**opening.facets, "arguments": arguments},
+        execution_id=run_id,
+    )
+    link(tx, run_id, "used", record_environment(tx, opening.environment, at), role="environment")
+    for role, version_id in opening.used.items():
+        link(tx, run_id, "used", version_id, role=role[:100])
+    for name, kept in recorded.items():
+        link(tx, run_id, "used", kept.version_id, role=name[:100])
+        if name in opening.used:
+            link(tx, kept.version_id, "derived", opening.used[name], role=name[:100])
+    cause = opening.facets["cause"].get("execution_id")
+    if cause:
+        link(tx, run_id, "triggered_by", cause)
+    append_event(tx, "run.started", {"cause": opening.facets["cause"]}, at=at, subject_id=run_id, execution_id=run_id)
+    return run
+
+
+def reopen_run(
+    store: Store, run_id: str, on_boundary: Boundary, patience: Patience
+) -> tuple[Journal, Execution, list[Execution]]:
+    """Claim a run that ended badly or whose owner is dead; return its journal, its record and its calls so far.
+
+    The caller holds the run's lock in this home, so an owner in this home is dead. Any other is as alive as its lease.
+
+    Raises AlreadyRunning while somebody's lease lasts.
+    """
+    hold = new_hold(run_id, store.lease_seconds)
+
+    def claim(tx: Transaction) -> Execution:
         run = get_execution(tx, run_id)
+        if _granted(tx, hold):
+            return run
+        at = store.clock.now()
         state = RunState(run.state)
-        if state in ALIVE_RUN:  # its lock is ours, so its owner is dead
+        place = place_at(store.home)
+        if state in ALIVE_RUN:
+            if not place.is_of(run.facets):
+                check_run_out(tx, run, store)
             lose(tx, run, at)
             state = RunState.LOST
-        facets = {"resumed": int(run.facets.get("resumed", 0)) + 1}
+        facets = {"resumed": int(run.facets.get("resumed", 0)) + 1} | place.facets()
         run = claim_execution(tx, run_id, owner=owner_name(), state=move_run(state, RunState.RUNNING), facets=facets)
+        grant(tx, hold, store.clock)
         append_event(tx, "run.resumed", {"token": run.fencing}, at=at, subject_id=run_id, execution_id=run_id)
-        calls = list_executions(tx, "step", parent_id=run_id, limit=_MANY)
         on_boundary("run.reopen:inside")
+        return run
+
+    on_boundary("run.reopen:before")
+    run = claim_once(store, hold, patience, claim)
     on_boundary("run.reopen:after")
-    return Journal(store, run, on_boundary), run, calls
+    fence = Fence(store, hold, run.fencing, patience)
+    calls = fence.read(lambda tx: list_executions(tx, "step", parent_id=run_id, limit=_MANY))
+    return Journal(fence, run, on_boundary), run, calls
+
+
+def _granted(tx: Transaction, hold: Hold) -> bool:
+    """Say whether a claim was kept already, its answer being lost on the way."""
+    lease = find_lease(tx, hold.subject)
+    return lease is not None and lease.holder == hold.holder
+
+
+def check_run_out(tx: Transaction, run: Execution, store: Store) -> None:
+    """Raise AlreadyRunning while the lease of a run's owner elsewhere lasts."""
+    lease = locked_lease(tx, run.id)
+    left = (lease.until - database_micros(tx, store.clock)) / 1_000_000
+    if not lease.holder:  # begun by an older tidewheel, which gave no lease
+        raise AlreadyRunning(
+            f"The run {run.id} is held by {run.owner}, whose life cannot be judged from here.",
+            "Resume it on that machine, or cancel it first: tidewheel cancel",
+        )
+    if left > 0:
+        raise AlreadyRunning(
+            f"The run {run.id} is held by {run.owner}, whose lease lasts {left:.0f} s more.",
+            "Wait for it, or cancel it first: tidewheel cancel. A dead owner's lease runs out by itself.",
+        )
 
 
 def lose(tx: Transaction, run: Execution, at: datetime) -> None:
     """Record that the process of a run is dead, and that what it was doing is lost."""
     reason = f"its process ({run.owner}) died"
     move_run(RunState(run.state), RunState.LOST)
+    revoke(tx, run.id)
     close_calls(tx, run.id, StepState.LOST, reason, at)
     finish_execution(tx, run.id, at=at, state=RunState.LOST, error=reason)
     append_event(tx, "run.lost", {"owner": run.owner}, at=at, subject_id=run.id, execution_id=run.id)

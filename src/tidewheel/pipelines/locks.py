@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tidewheel.clock import new_id
 from tidewheel.errors import AlreadyRunning, StorageUnavailable
 
 _PATIENCE = 2.0  # seconds; somebody who only looks whether the owner lives holds the lock for a moment
@@ -20,9 +25,50 @@ def owner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def lives_here(host: str, home: str, at: Path) -> bool:
-    """Say whether a run's lock is in this home on this machine, so that its owner's life can be judged from here."""
-    return host == socket.gethostname() and home == str(at.resolve())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A home on a machine: processes of one place see each other's locks, those of two do not."""
+
+    host: str  # name of the machine
+    home: str  # resolved path of the home
+    mark: str  # made up once and kept in the home: two containers may share a host's name and a path, but not this
+
+    def facets(self) -> dict[str, str]:
+        """Return what a run records about where it lives."""
+        return {"host": self.host, "home": self.home, "mark": self.mark}
+
+    def is_of(self, facets: Mapping[str, Any]) -> bool:
+        """Say whether a run's lock is in this place, so that its owner's life can be judged by it."""
+        same = (facets.get("host"), facets.get("home")) == (self.host, self.home)
+        return same and facets.get("mark", self.mark) == self.mark
+
+
+def place_at(home: Path) -> Place:
+    """Return the place of a home, marked now if it is new; raises StorageUnavailable where that cannot be written."""
+    path = home / "locks" / "mark"
+    try:
+        mark = path.read_text() if path.exists() else _marked(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return Place(host=socket.gethostname(), home=str(home.resolve()), mark=mark)
+
+
+def _marked(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{new_id()}")
+    partial.write_text(new_id())
+    with contextlib.suppress(FileExistsError):
+        os.link(partial, path)  # whole or not at all, and the first one counts
+    partial.unlink()
+    return path.read_text()
+
+
+def _unwritable(path: Path, error: OSError) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"The lock {path} cannot be made: {error.strerror or error}.",
+        "Make the home folder writable, or choose another with home = ... in tidewheel.toml.",
+        passing=error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    )
 
 
 @contextmanager
@@ -43,10 +89,7 @@ def run_lock(home: Path, run_id: str) -> Iterator[None]:
             f"The run {run_id} is being worked on by another process.", "Wait for it, or stop that process first."
         ) from error
     except OSError as error:
-        raise StorageUnavailable(
-            f"The lock {path} cannot be made: {error.strerror or error}.",
-            "Make the home folder writable, or choose another with home = ... in tidewheel.toml.",
-        ) from error
+        raise _unwritable(path, error) from error
     try:
         yield
     finally:

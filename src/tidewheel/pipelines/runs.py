@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tidewheel.clock import new_id
-from tidewheel.errors import Conflict, InvalidInput, NotFound
+from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.fingerprint.code import code_digest
 from tidewheel.fingerprint.environment import capture_environment
+from tidewheel.fingerprint.machine import numeric_variables
 from tidewheel.lineage.claim import claim_execution
 from tidewheel.lineage.read import get_execution, list_executions
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
 from tidewheel.lineage.write import append_event, finish_execution
 from tidewheel.pipelines import picks
+from tidewheel.pipelines.capture import Capture, seeds_in
 from tidewheel.pipelines.drive import Drive, drive
 from tidewheel.pipelines.executors.seam import Executor
 from tidewheel.pipelines.journal import Boundary, Opening, close_calls, nothing, open_run, reopen_run
+from tidewheel.pipelines.leases import locked_lease, revoke
 from tidewheel.pipelines.liveness import mark_lost
-from tidewheel.pipelines.locks import lives_here, run_lock
+from tidewheel.pipelines.locks import place_at, run_lock
 from tidewheel.pipelines.parameters import bind
+from tidewheel.pipelines.patience import Patience
 from tidewheel.pipelines.pipeline import Pipeline
 from tidewheel.pipelines.records import Run, RunEvent, StepRecord, silent
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
-from tidewheel.pipelines.transitions import ALIVE_RUN, RunState, StepState, move_run
+from tidewheel.pipelines.transitions import RunState, StepState, move_run
 from tidewheel.pipelines.tree import decode, encode
 from tidewheel.pipelines.wish import Input
 
@@ -55,12 +58,13 @@ def start_run(
     Raises StepFailed or StepTimeout for a step, RunFailed when the body itself raises (the run is recorded as
     FAILED and can be resumed), NotFound and InvalidInput for wrong parameters, StorageUnavailable without room.
     """
-    mark_lost(store)
-    bound = bind(pipeline, parameters or {})
     run_id = new_id()
+    patience = patience_of(store, pipeline, run_id, on_event or silent)
+    patience.keep(lambda: mark_lost(store))
+    bound = bind(pipeline, parameters or {})
     with run_lock(store.home, run_id):
-        opening = _opening(store, pipeline, bound, dict(cause or {}), dict(pins or {}))
-        journal, run = open_run(store, run_id, opening, on_boundary)
+        opening = patience.keep(lambda: _opening(store, pipeline, bound, dict(cause or {}), dict(pins or {})))
+        journal, run = open_run(store, run_id, opening, on_boundary, patience)
         wanted = Drive(
             pipeline=pipeline,
             journal=journal,
@@ -70,8 +74,7 @@ def start_run(
             live=bound,
             tell=on_event or silent,
         )
-        load = drive(wanted, shelf_of(store))
-    return get_run(store, run_id).with_output(load)
+        return go(wanted)
 
 
 def resume_run(
@@ -88,16 +91,16 @@ def resume_run(
     The body is executed anew and each call is answered by content, so code may have been mended in between: what
     it changes runs again. A run that succeeded is returned as it is.
 
-    Raises AlreadyRunning while its process lives, Conflict when it runs on another machine, InvalidInput for the
-    run of another pipeline, NotFound, and whatever `start_run` raises.
+    Raises AlreadyRunning while its process lives (here by its lock, elsewhere by its lease), InvalidInput for the run
+    of another pipeline, NotFound, and whatever `start_run` raises.
     """
-    with store.database.reading() as tx:
-        found = get_execution(tx, run_id)
-    _check_resumable(store, found, pipeline)
+    found = known_run(store, run_id)
+    check_pipeline(found, pipeline)
     if found.state == RunState.SUCCEEDED:
         return get_run(store, found.id)
+    patience = patience_of(store, pipeline, found.id, on_event or silent)
     with run_lock(store.home, found.id):
-        journal, run, calls = reopen_run(store, found.id, on_boundary)
+        journal, run, calls = reopen_run(store, found.id, on_boundary, patience)
         wanted = Drive(
             pipeline=pipeline,
             journal=journal,
@@ -107,20 +110,25 @@ def resume_run(
             live={},
             tell=on_event or silent,
         )
-        load = drive(wanted, shelf_of(store))
-    return get_run(store, found.id).with_output(load)
+        return go(wanted)
 
 
 def cancel_run(store: Store, run_id: str, *, reason: str = "") -> Run:
-    """Stop a run from outside: its process finds its token stale at its next write and ends.
+    """Stop a run from outside, from any process or machine.
+
+    Its process looks every second whether the run is still its own: then it ends its children and itself, with
+    StaleOwner, and nothing more of it is kept.
 
     Raises NotFound, Conflict for a run that has ended.
     """
+    known = known_run(store, run_id)
     with store.database.transaction() as tx:
-        run = get_execution(tx, run_id)
+        locked_lease(tx, known.id)
+        run = get_execution(tx, known.id)
         at = store.clock.now()
         state = move_run(RunState(run.state), RunState.CANCELLED)
         claim_execution(tx, run.id, owner=run.owner, state=state)
+        revoke(tx, run.id)
         close_calls(tx, run.id, StepState.CANCELLED, reason or "the run was cancelled", at)
         finish_execution(tx, run.id, at=at, state=state, error=reason or "cancelled")
         append_event(tx, "run.cancelled", {"reason": reason}, at=at, subject_id=run.id, execution_id=run.id)
@@ -162,19 +170,48 @@ def shelf_of(store: Store) -> Shelf:
     return Shelf(blobs=store.blobs, files=store.home / "files")
 
 
-def _check_resumable(store: Store, run: Execution, pipeline: Pipeline[..., Any]) -> None:
+def known_run(store: Store, run_id: str) -> Execution:
+    """Return the record of a run by its id, or enough of it; raises NotFound."""
+    with store.database.reading() as tx:
+        run = get_execution(tx, run_id)
     if run.kind != "run" or "host" not in run.facets:
         raise NotFound("run", run.id, mend="List them with: tidewheel runs")
+    return run
+
+
+def patience_of(store: Store, pipeline: Pipeline[..., Any], run_id: str, tell: Callable[[RunEvent], None]) -> Patience:
+    """Return the patience of a run with its storage; who follows the run is told when it waits."""
+
+    def told(text: str) -> None:
+        tell(
+            RunEvent(
+                run_id=run_id,
+                pipeline=pipeline.name,
+                step="",
+                execution_id="",
+                state=RunState.WAITING,
+                detail=text,
+                at=store.clock.now(),
+            )
+        )
+
+    return Patience(store.storage_patience, told)
+
+
+def go(wanted: Drive) -> Run:
+    """Execute a run that is claimed, keep its lease alive meanwhile, and return its record."""
+    fence = wanted.journal.fence
+    with fence.keeper.keeping():
+        load = drive(wanted, shelf_of(fence.store))
+    return fence.patience.keep(lambda: get_run(fence.store, wanted.journal.run_id)).with_output(load)
+
+
+def check_pipeline(run: Execution, pipeline: Pipeline[..., Any]) -> None:
+    """Raise InvalidInput for the run of another pipeline."""
     if run.job != pipeline.name:
         raise InvalidInput(
             f"The run {run.id} is of the pipeline {run.job!r}, not of {pipeline.name!r}.",
             f"Resume it with the file that has {run.job}.",
-        )
-    here = lives_here(run.facets["host"], run.facets["home"], store.home)
-    if run.state in ALIVE_RUN and not here:
-        raise Conflict(
-            f"The run {run.id} is held by {run.owner}, whose life cannot be judged from here.",
-            "Resume it on that machine, or cancel it first.",
         )
 
 
@@ -185,15 +222,18 @@ def _opening(
     cause: Mapping[str, Any],
     pins: Mapping[str, str],
 ) -> Opening:
+    capture = Capture(pipeline.__wrapped__, store.home)
     environment = capture_environment()
     shelf = shelf_of(store)
     picked = {name: picks.pick(store, item) for name, item in bound.items() if isinstance(item, Input)}
     kept = {name: _kept(name, item, shelf) for name, item in bound.items() if name not in picked}
     used = {name: pin.version_id for name, pin in picked.items()}
     used |= {name: picks.version_named(store, reference) for name, reference in pins.items()}
+    code = code_digest(pipeline).digest
+    captured = capture.keep(store.blobs, code)
     return Opening(
         pipeline=pipeline.name,
-        code=code_digest(pipeline).digest,
+        code=code,
         environment=environment,
         parameters={name: _readable(item, kept.get(name)) for name, item in bound.items()},
         arguments={name: stored for name, stored in kept.items() if stored.blobs},
@@ -203,13 +243,15 @@ def _opening(
             "pins": {name: pin.as_json() for name, pin in picked.items()},
             "given": dict(pins),
             "cause": dict(cause),
-            "host": socket.gethostname(),
-            "home": str(store.home.resolve()),
+            **place_at(store.home).facets(),
             "resumed": 0,
             "python": environment.python,
             "platform": environment.platform,
-            "commit": environment.commit,
-            "dirty": environment.dirty,
+            "commit": captured.commit,
+            "dirty": captured.dirty,
+            "captured": captured.digest,
+            "variables": dict(numeric_variables()),
+            "seeds": seeds_in(bound),
         },
     )
 

@@ -28,7 +28,7 @@ from tidewheel.pipelines.stored import Shelf, Stored
 from tidewheel.pipelines.transitions import StepState
 from tidewheel.pipelines.wish import Input
 
-_PATIENCE = 60.0  # seconds between two looks at children that say nothing
+_PATIENCE = 1.0  # seconds between two looks at children that say nothing, and whether the run is still ours
 
 
 class Session:
@@ -75,7 +75,9 @@ class Session:
         """Take an input that the body wants from the store; the same wish gives the same version when resumed."""
         role = repr(wanted)
         known = self._pins.get(role)
-        pin = picks.Pin(**known) if known else picks.pick(self._store, wanted)
+        pin = (
+            picks.Pin(**known) if known else self._journal.fence.patience.keep(lambda: picks.pick(self._store, wanted))
+        )
         if not known:
             self._pins[role] = pin.as_json()
             self._journal.pin(role, self._pins, pin.version_id)
@@ -111,6 +113,7 @@ class Session:
 
     def _turn(self, patience: float) -> None:
         """Start what can be started and take in what is done; wait for at most `patience` seconds."""
+        self._journal.check()
         due = self._frontier.wake(time.monotonic())
         started = [self._start_next(place) for place in PLACES]
         patience = 0.0 if any(started) else min(patience, patience if due is None else due)
@@ -158,8 +161,7 @@ class Session:
             leader.dependents.append(call)  # the same is being executed: wait for its answer
             call.missing += 1
             return True
-        with self._store.database.reading() as tx:
-            hit = cache.find(tx, key.digest, self._store.blobs)
+        hit = self._journal.fence.read(lambda tx: cache.find(tx, key.digest, self._store.blobs))
         if hit is None:
             return False
         call.reason = f"answered by {hit.execution_id}"

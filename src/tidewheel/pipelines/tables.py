@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, String, Table
+from sqlalchemy import BigInteger, Column, Index, String, Table
 
 from tidewheel.database.schema import Json, Utc, metadata
 
@@ -22,4 +22,21 @@ step_code = Table(
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("parts", Json, nullable=False),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("subject", String(200), primary_key=True),
+    Column("holder", String(36), nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("written", BigInteger, nullable=False),
+)
+
+step_flight = Table(
+    "step_flight",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("execution_id", String(36), nullable=False),
+    Column("run_id", String(36), nullable=False, index=True),
 )
