@@ -1,10 +1,8 @@
-"""The environment is read from the disk's names and from git, once."""
+"""The environment is read from the disk's names, once."""
 
 from __future__ import annotations
 
-import subprocess
 from importlib.metadata import distributions, version
-from pathlib import Path
 
 import pytest
 
@@ -35,26 +33,6 @@ def test_module_place_tells_python_from_packages(module: str, kind: str) -> None
 
 def test_module_place_calls_everything_else_the_project() -> None:
     assert module_place(__name__).kind == "project"
-
-
-def test_capture_environment_reads_commit_and_dirtiness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def git(*words: str) -> str:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        done = subprocess.run(["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    monkeypatch.chdir(tmp_path)
-    read = capture_environment.__wrapped__
-    assert read().commit == ""
-    git("init", "-q")
-    (tmp_path / "a.py").write_text("1")
-    git("add", "a.py")
-    git("commit", "-q", "-m", "first")
-    clean = read()
-    assert (clean.commit, clean.dirty) == (git("rev-parse", "HEAD"), False)
-    (tmp_path / "a.py").write_text("2")
-    assert read().dirty
-    assert read().digest == clean.digest
 
 
 def test_capture_environment_is_read_once() -> None:

@@ -1,4 +1,4 @@
-"""What a run happened in: Python, platform, installed distributions, commit."""
+"""What a run happened in: Python, platform, installed distributions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from tidewheel.fingerprint.place import installed
+from tidewheel.fingerprint.place import installed, normalised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,6 @@ class Environment:
     python: str  # full version: 3.11.7
     platform: str  # system and processor: linux-x86_64
     packages: Mapping[str, str]  # distribution to version, by normalised name
-    commit: str  # git commit of the working folder, "" outside a repository
-    dirty: bool  # whether tracked files differ from that commit
 
     def lock(self) -> str:
         """Return the packages as lines `name==version`, as pip reads them."""
@@ -41,31 +39,30 @@ def capture_environment() -> Environment:
     platform = f"{sys.platform}-{os.uname().machine}" if hasattr(os, "uname") else sys.platform
     packages = installed()
     text = "\n".join([python, platform, *(f"{name}=={version}" for name, version in packages.items())])
-    commit, dirty = _git(Path.cwd())
     return Environment(
         digest=hashlib.blake2b(text.encode(), digest_size=32).hexdigest(),
         python=python,
         platform=platform,
         packages=MappingProxyType(packages),
-        commit=commit,
-        dirty=dirty,
     )
 
 
-def _git(folder: Path) -> tuple[str, bool]:
-    """Return commit and dirtiness; git is started only where a repository is."""
-    if not any((place / ".git").exists() for place in (folder, *folder.parents)):
-        return "", False
-    commit = _answer(folder, "rev-parse", "HEAD")
-    return (commit, bool(_answer(folder, "status", "--porcelain", "--untracked-files=no"))) if commit else ("", False)
+@cache
+def local_distributions() -> tuple[str, ...]:
+    """Return the distributions that are installed from a folder of this machine (editable or not), by name."""
+    found: list[str] = []
+    for folder in sys.path:
+        for record in _direct_urls(Path(folder)):
+            text = record.read_text("utf-8", "replace")
+            if '"file://' in text:
+                found.append(normalised(record.parent.name.partition("-")[0]))
+    return tuple(sorted(set(found)))
 
 
-def _answer(folder: Path, *words: str) -> str:
-    import subprocess
-
-    command = ["git", "-C", str(folder), *words]
+def _direct_urls(folder: Path) -> list[Path]:
+    """Return the records of distributions that came from elsewhere than an index."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ""  # no git, or one that hangs on a network drive: the run goes on without a commit
-    return done.stdout.strip() if done.returncode == 0 else ""
+        names = [name for name in os.listdir(folder) if name.endswith(".dist-info")]  # noqa: PTH208 - as in place.py
+    except OSError:
+        return []
+    return [folder / name / "direct_url.json" for name in names if os.path.exists(f"{folder}/{name}/direct_url.json")]  # noqa: PTH110 - four times faster

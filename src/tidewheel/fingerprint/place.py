@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-_STDLIB = str(Path(os.__file__).parent)
+STDLIB = str(Path(os.__file__).parent)  # folder of the standard library
 _SITES = frozenset({"site-packages", "dist-packages"})
 _PROJECT = re.compile(r"[^A-Za-z0-9._-].*")  # what follows the name in a requirement
 _SUFFIXES = (".dist-info", ".egg-info")
@@ -37,7 +37,7 @@ def place_of(module: str, file: str | None) -> Place:
         return Place(kind="distribution", label=distribution_label(top))
     if file and _SITES.intersection(Path(file).parts):
         return Place(kind="distribution", label=distribution_label(top))
-    in_python = file is None or file.startswith(("<frozen", _STDLIB))
+    in_python = file is None or file.startswith(("<frozen", STDLIB))
     if in_python and (top in sys.stdlib_module_names or top in sys.builtin_module_names):
         return Place(kind="python")
     return Place(kind="project")
