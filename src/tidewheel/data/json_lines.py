@@ -1,4 +1,4 @@
-"""JSON lines to a frame: one object a line, every column of one type."""
+"""JSON lines, or one JSON list of objects, to a frame: every column of one type."""
 
 from __future__ import annotations
 
@@ -34,6 +34,30 @@ def parse_json_lines(data: bytes, name: str) -> pl.DataFrame:
     if any(series.cast(pl.Float64, strict=False).count() for series in texts) or "true" in text or "false" in text:
         _check_lines(text, name)
     return frame
+
+
+def parse_json(data: bytes, name: str) -> pl.DataFrame:
+    """Return the rows of one JSON list of objects; a key that an object lacks is null.
+
+    Raises InvalidInput for invalid JSON, for anything but a list of objects and for columns of mixed types.
+    """
+    text = decode(data, name)
+    if not text.strip():
+        raise InvalidInput(f"{name} holds nothing but blanks.", "Check what wrote it; nothing was kept.")
+    try:
+        records = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{name} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}.",
+            "Write one list of objects; one object on each line is a .jsonl file.",
+        ) from error
+    if not isinstance(records, list) or not records:
+        seen = "an empty list" if records == [] else f"a {type(records).__name__}"
+        raise InvalidInput(
+            f"{name} holds {seen}, not a list of objects.",
+            'Write it like [{"hour": 3, "cnt": 12}, {"hour": 4, "cnt": 9}].',
+        )
+    return parse_json_lines(b"\n".join(map(orjson.dumps, records)), name)  # "line" in an error is the record's place
 
 
 def _objects(text: str, name: str) -> Iterator[tuple[int, dict[str, object]]]:

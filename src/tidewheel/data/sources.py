@@ -1,4 +1,4 @@
-"""Where rows come from: CSV, Parquet and JSON lines files, pandas, Polars and Arrow frames."""
+"""Where rows come from: CSV, Parquet, JSON, JSON lines and Arrow files, pandas, Polars and Arrow frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import polars as pl
 
 from tidewheel.data.csv_file import parse_csv
 from tidewheel.data.frames import from_frame
-from tidewheel.data.json_lines import parse_json_lines
+from tidewheel.data.json_lines import parse_json, parse_json_lines
 from tidewheel.errors import InvalidInput, NotFound, StorageUnavailable
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".arrow", ".feather", ".ipc")
+ARROW_FILE = b"ARROW1"  # what an Arrow file begins with; a stream of batches has no such mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Loaded:
 
     frame: pl.DataFrame  # the rows
     uri: str  # file name or kind of frame, for provenance
-    form: str  # csv, parquet, jsonl or frame
+    form: str  # csv, parquet, jsonl, json, arrow or frame
 
 
 def load(source: Any, *, texts: Collection[str] = (), known: bool = False) -> Loaded:
@@ -61,6 +62,10 @@ def _load_file(path: Path, texts: Collection[str], *, known: bool) -> Loaded:
         return Loaded(frame=frame, uri=path.name, form="csv")
     if suffix in (".jsonl", ".ndjson"):
         return Loaded(frame=parse_json_lines(data, path.name), uri=path.name, form="jsonl")
+    if suffix == ".json":
+        return Loaded(frame=parse_json(data, path.name), uri=path.name, form="json")
+    if suffix in (".arrow", ".feather", ".ipc"):
+        return Loaded(frame=_parse_arrow(data, path.name), uri=path.name, form="arrow")
     return Loaded(frame=_parse_parquet(data, path.name), uri=path.name, form="parquet")
 
 
@@ -92,6 +97,18 @@ def _parse_parquet(data: bytes, name: str) -> pl.DataFrame:
         raise InvalidInput(
             f"{name} is not a readable Parquet file: {str(error).splitlines()[0]}",
             "Check that it was written to its end; a Parquet file begins and ends with PAR1.",
+        ) from error
+
+
+def _parse_arrow(data: bytes, name: str) -> pl.DataFrame:
+    try:
+        if data.startswith(ARROW_FILE):
+            return pl.read_ipc(BytesIO(data))
+        return pl.read_ipc_stream(BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise InvalidInput(
+            f"{name} is not a readable Arrow file: {str(error).splitlines()[0]}",
+            "Check that it was written to its end, as an Arrow file or stream.",
         ) from error
 
 
