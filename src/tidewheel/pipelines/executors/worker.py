@@ -1,9 +1,10 @@
-"""The child process: takes tasks from a pipe, reads and writes blobs, leaves a manifest, sends the outcome."""
+"""The worker process: takes orders from a pipe, reads and writes blobs, leaves a manifest, sends the outcome."""
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import hashlib
 import json
 import os
 import pickle
@@ -11,132 +12,132 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from tidewheel.errors import StorageUnavailable
-from tidewheel.fingerprint.code import code_digest
-from tidewheel.pipelines.active import StepContext, executing
+from tidewheel.fingerprint.code import CodeDigest, code_digest
+from tidewheel.pipelines.active import executing
+from tidewheel.pipelines.executors.family import end_family
+from tidewheel.pipelines.executors.orders import Begun, Done, Order, Setup, Stale, leave_manifest
 from tidewheel.pipelines.executors.seam import Failure, Outcome, kept, types_of
+from tidewheel.pipelines.executors.usage import Meter, sample
 from tidewheel.pipelines.logs import headline, redirected, trace
 from tidewheel.pipelines.secrets import Secrets, equipped
 from tidewheel.pipelines.step import Step
-from tidewheel.pipelines.stored import Shelf, Stored, stored_from
+from tidewheel.pipelines.stored import Shelf
 from tidewheel.pipelines.target import load_step
 from tidewheel.pipelines.tree import decode
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What a worker is told when it starts."""
-
-    sys_path: list[str]  # where modules are found
-    shelf: Shelf  # where values are
+_FIRST_TO_GO = "500"  # oom_score_adj: rather than the run, the kernel ends its steps for want of memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A task on its way to a worker: pure data."""
+class Line:
+    """The way to the run, and the way to the warden, of one worker."""
 
-    id: str  # execution of the call
-    step: bytes  # pickled (module, name, file), or the pickled step itself where it has no importable module
-    by_value: bool  # which of the two
-    arguments: Stored  # the arguments by name, one tree
-    context: StepContext  # what the step may know
-    code: str  # digest of the code closure that the parent sees
-    strict: bool  # refuse to execute when the code here differs
-    log: Path  # where its output goes
-    manifest: Path  # where the outcome is left, for the case that the parent dies
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # by name; they travel in this order alone
+    def __init__(self, pipe: Connection, notes: int) -> None:
+        self._pipe = pipe
+        self._notes = notes
 
+    def next_order(self) -> Order:
+        """Wait for work; raises EOFError when none will come."""
+        order: Order = pickle.loads(self._pipe.recv_bytes())  # noqa: S301 - from the run, over its own pipe
+        return order
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """Says that imports are done and the step's own time begins."""
+    def begin(self, order: Order) -> None:
+        """Say that the step's own time begins."""
+        self._note({"task": order.id, "timeout": order.timeout, "memory": order.memory})
+        self._pipe.send_bytes(pickle.dumps(Begun(id=order.id)))
 
-    id: str  # of the task
+    def end(self, message: Done | Stale) -> None:
+        """Say what became of an order; its time has ended then."""
+        self._note({"task": ""})
+        self._pipe.send_bytes(pickle.dumps(message))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stale:
-    """Says that this worker has loaded other code than the parent; nothing was executed."""
-
-    id: str  # of the task
+    def _note(self, note: Mapping[str, Any]) -> None:
+        os.write(self._notes, json.dumps({"pid": os.getpid(), **note}).encode() + b"\n")
 
 
-def main() -> None:
-    """Serve tasks until the parent closes its end of the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+def main(pipe_number: int, life: int, notes: int) -> None:
+    """Serve orders until the run closes its end of the pipe, given the descriptors of pipe, life line and notes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides what an interrupt means
     faulthandler.enable()
-    pipe, life = Connection(int(sys.argv[1])), int(sys.argv[2])
-    threading.Thread(target=_die_with_parent, args=(life,), daemon=True).start()
-    setup: Setup = pickle.loads(pipe.recv_bytes())  # noqa: S301 - from the parent, over its own pipe
-    sys.path[:] = setup.sys_path
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
+    pipe = Connection(pipe_number)
+    threading.Thread(target=_end_with_warden, args=(life,), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        setup: Setup = pickle.loads(pipe.recv_bytes())  # noqa: S301
+        sys.path[:] = setup.sys_path if setup.whole else setup.sys_path + sys.path
+        line = Line(pipe, notes)
         while True:
-            order: Order = pickle.loads(pipe.recv_bytes())  # noqa: S301
-            pipe.send_bytes(pickle.dumps(_serve(order, setup.shelf, pipe)))
+            order = line.next_order()
+            line.end(_served(order, setup.shelf, line))
+    end_family(os.getpid(), spare=os.getpid())
 
 
-def _die_with_parent(life: int) -> None:
-    """Wait for the other end of a pipe to vanish, which happens when the parent dies in whatever way."""
+def _end_with_warden(life: int) -> None:
+    """Wait for the other end of a pipe to vanish, which happens when the warden dies in whatever way."""
     with contextlib.suppress(OSError):
         while os.read(life, 1):
             pass
-    os.killpg(0, signal.SIGKILL)
+    end_family(os.getpid(), spare=os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _serve(order: Order, shelf: Shelf, pipe: Connection) -> Outcome | Stale:
+def _served(order: Order, shelf: Shelf, line: Line) -> Done | Stale:
+    secrets = Secrets(order.secrets)
     try:
-        secrets = Secrets(order.secrets)
         with redirected(order.log, secrets):
-            outcome = _execute(order, shelf, pipe, secrets)
-        if isinstance(outcome, Outcome) and outcome.failure is None:
+            outcome = _execute(order, shelf, line, secrets)
+        if isinstance(outcome, Stale):
+            return outcome
+        if outcome.failure is None:
             leave_manifest(order.manifest, outcome)
     except StorageUnavailable as error:
-        return Outcome(id=order.id, failure=Failure(kind="storage", message=error.what, mend=error.mend))
+        outcome = Outcome(id=order.id, failure=Failure(kind="storage", message=error.what, mend=error.mend))
     except OSError as error:
         message = f"The log or manifest of the step cannot be written: {error}."
-        return Outcome(id=order.id, failure=Failure(kind="storage", message=message, mend="Free room."))
-    return outcome
+        outcome = Outcome(id=order.id, failure=Failure(kind="storage", message=message, mend="Free room."))
+    return Done(outcome=outcome, memory=sample([os.getpid()]).memory)
 
 
-def _execute(order: Order, shelf: Shelf, pipe: Connection, secrets: Secrets) -> Outcome | Stale:
+def _execute(order: Order, shelf: Shelf, line: Line, secrets: Secrets) -> Outcome | Stale:
+    meter = None
     try:
         step: Step[..., Any] = pickle.loads(order.step) if order.by_value else load_step(*pickle.loads(order.step))  # noqa: S301
-        code = code_digest(step).digest
+        code = _code_here(step, order)
         if order.strict and code != order.code:
             return Stale(id=order.id)
         arguments = decode(order.arguments, shelf)
-        pipe.send_bytes(pickle.dumps(Begun(id=order.id)))
+        line.begin(order)
+        meter = Meter()
         with executing(order.context), equipped(step.options.variables, secrets):
             result = step.apply(arguments)
-        return Outcome(id=order.id, outputs=kept(step, result, shelf)[1], code=code)
+        return Outcome(id=order.id, outputs=kept(step, result, shelf)[1], code=code, usage=meter.read())
     except StorageUnavailable:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
+    except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
         sys.stderr.write(trace(error))
-        message, mend = secrets.clean(headline(error)), secrets.clean(getattr(error, "mend", ""))
+        message, mend = secrets.clean(headline(error)), secrets.clean(str(getattr(error, "mend", "")))
         failure = Failure(kind="raised", types=types_of(error), message=message, mend=mend)
-        return Outcome(id=order.id, failure=failure)
+        return Outcome(id=order.id, failure=failure, usage=meter.read() if meter else None)
 
 
-def leave_manifest(path: Path, outcome: Outcome) -> None:
-    """Write down what a task gave, so that it can be committed even if the parent is dead by now."""
-    record = {"id": outcome.id, "code": outcome.code, "outputs": [stored.as_json() for stored in outcome.outputs]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record))
-    partial.replace(path)
+def _code_here(step: Step[..., Any], order: Order) -> str:
+    """Return the digest of the code as loaded here; where only the project counts and is the same, the parent's."""
+    closure = code_digest(step)
+    if order.project and project_digest(closure) == order.project:
+        return order.code
+    return closure.digest
 
 
-def read_manifest(path: Path) -> Outcome | None:
-    """Return what a task left behind; None when it did not come so far."""
-    try:
-        record: Mapping[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    outputs = tuple(stored_from(item) for item in record["outputs"])
-    return Outcome(id=record["id"], code=record["code"], outputs=outputs)
+def project_digest(closure: CodeDigest) -> str:
+    """Return the digest of the project's own part of a code closure: neither Python nor what is installed counts."""
+    parts = sorted(f"{name} {part}" for name, part in closure.parts.items() if _is_projects(name, part))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _is_projects(name: str, part: str) -> bool:
+    return name != "python" and "==" not in part and part != "not importable"

@@ -1,0 +1,82 @@
+"""What goes between a run and its workers on this machine: orders down, words up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidewheel.pipelines.active import StepContext
+from tidewheel.pipelines.executors.seam import Outcome
+from tidewheel.pipelines.stored import Shelf, Stored, stored_from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a worker is told when it starts."""
+
+    sys_path: list[str]  # where modules are found, in full or before what the worker's own Python finds
+    whole: bool  # which of the two
+    shelf: Shelf  # where values are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A task on its way to a worker: pure data."""
+
+    id: str  # execution of the call
+    step: bytes  # pickled (module, name, file), or the pickled step itself where it has no importable module
+    by_value: bool  # which of the two
+    arguments: Stored  # the arguments by name, one tree
+    context: StepContext  # what the step may know
+    code: str  # digest of the step's code closure that the parent sees
+    project: str  # digest of the project's part of it, for a worker with other packages; "": all of it counts
+    strict: bool  # refuse to execute when the code here differs
+    log: Path  # where its output goes
+    manifest: Path  # where the outcome is left, for the case that the parent dies
+    timeout: float | None  # seconds after which it is ended
+    memory: int | None  # bytes that it may hold
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # by name; they travel in this order alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """Says that imports are done and the step's own time begins."""
+
+    id: str  # of the task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """Says that this worker has loaded other code than the parent; nothing was executed."""
+
+    id: str  # of the task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """Brings an outcome."""
+
+    outcome: Outcome  # of the task
+    memory: int  # bytes that the worker keeps
+
+
+def leave_manifest(path: Path, outcome: Outcome) -> None:
+    """Write down what a task gave, so that it can be committed even if the parent is dead by now."""
+    record = {"id": outcome.id, "code": outcome.code, "outputs": [stored.as_json() for stored in outcome.outputs]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record))
+    partial.replace(path)
+
+
+def read_manifest(path: Path) -> Outcome | None:
+    """Return what a task left behind; None when it did not come so far."""
+    try:
+        record: Mapping[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    outputs = tuple(stored_from(item) for item in record["outputs"])
+    return Outcome(id=record["id"], code=record["code"], outputs=outputs)

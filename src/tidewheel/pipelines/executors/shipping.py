@@ -1,0 +1,98 @@
+"""A task made ready for another process: the step by its place or by value, the arguments as one stored tree."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tidewheel.errors import InvalidInput
+from tidewheel.fingerprint.code import code_digest
+from tidewheel.pipelines.executors.orders import Order
+from tidewheel.pipelines.executors.seam import Held, Site, Task
+from tidewheel.pipelines.executors.worker import project_digest
+from tidewheel.pipelines.step import Step
+from tidewheel.pipelines.stored import Shelf, Stored
+from tidewheel.pipelines.tree import Marked, encode
+
+
+def order_of(task: Task, site: Site, *, strict: bool = True, project_only: bool = False) -> Order:
+    """Return a task as an order; with `project_only` the packages of the worker may differ from those here.
+
+    Raises InvalidInput for a step or argument that cannot go to another process.
+    """
+    step, by_value = shipped(task.step)
+    return Order(
+        id=task.id,
+        step=step,
+        by_value=by_value,
+        arguments=_arguments(task, site.shelf),
+        context=task.context,
+        code=task.code,
+        project=project_digest(code_digest(task.step)) if project_only else "",
+        strict=strict,
+        log=task.log.absolute(),
+        manifest=manifest_path(site, task.id),
+        timeout=task.timeout,
+        memory=task.step.options.memory,
+        secrets=task.secrets.revealed(),
+    )
+
+
+def manifest_path(site: Site, task_id: str) -> Path:
+    """Return where the worker of a task leaves what it gave."""
+    return (site.attempts / f"{task_id}.json").absolute()
+
+
+def shipped(step: Step[..., Any]) -> tuple[bytes, bool]:
+    """Return a step for another process: by its place where it can be imported, else by value, and which of them.
+
+    Raises InvalidInput when it refers to something that cannot be pickled.
+    """
+    function: Callable[..., Any] = step.__wrapped__
+    module, name = function.__module__, function.__qualname__
+    loaded: Any = sys.modules.get(module)
+    found = loaded
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is step and module != "__main__":
+        return pickle.dumps((module, name, getattr(loaded, "__file__", None))), False
+    import cloudpickle
+
+    try:
+        return cloudpickle.dumps(step), True
+    except Exception as error:  # any object that the function refers to may refuse in its own way
+        raise InvalidInput(
+            f"The step {step.name} cannot go to another process: {error}.",
+            "Define it in a module, and open locks, files and connections inside it.",
+        ) from error
+
+
+def _arguments(task: Task, shelf: Shelf) -> Stored:
+    try:
+        return encode(_marked(dict(task.arguments)), shelf, content="")
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"The argument {_culprit(task, shelf)!r} of {task.step.name} cannot go to another process: {error.what}",
+            f'{error.mend} Or pin the step to this process: @step(on="inline").',
+        ) from error
+
+
+def _culprit(task: Task, shelf: Shelf) -> str:
+    for name, item in task.arguments.items():
+        try:
+            encode(_marked(item), shelf, content="")
+        except InvalidInput:
+            return name
+    return ", ".join(task.arguments)
+
+
+def _marked(item: Any) -> Any:
+    """Return an argument with stored parts marked as such, so that they are not stored again."""
+    if isinstance(item, Held):
+        return Marked(item.given.stored)
+    if type(item) is dict:
+        return {key: _marked(inner) for key, inner in item.items()}
+    return type(item)(_marked(inner) for inner in item) if type(item) in (list, tuple) else item
