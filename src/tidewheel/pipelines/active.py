@@ -37,6 +37,7 @@ class StepContext:
 
 
 _recorder: ContextVar[Recorder | None] = ContextVar("tidewheel_recorder", default=None)
+_within: ContextVar[str] = ContextVar("tidewheel_within", default="")
 _step: ContextVar[StepContext | None] = ContextVar("tidewheel_step", default=None)
 
 
@@ -55,6 +56,22 @@ def recording(by: Recorder | None) -> Iterator[None]:
         _recorder.reset(token)
 
 
+def within() -> str:
+    """Return the pipelines inside the run's own one whose bodies are being executed: "outer/inner", mostly ""."""
+    return _within.get()
+
+
+@contextmanager
+def entering(name: str) -> Iterator[None]:
+    """Mark the block as the body of a pipeline that was called by the body of another one."""
+    before = _within.get()
+    token = _within.set(f"{before}/{name}" if before else name)
+    try:
+        yield
+    finally:
+        _within.reset(token)
+
+
 @contextmanager
 def executing(context: StepContext) -> Iterator[None]:
     """Mark the block as the execution of a step: steps called in it are plain functions."""
@@ -64,6 +81,11 @@ def executing(context: StepContext) -> Iterator[None]:
             yield
     finally:
         _step.reset(token)
+
+
+def in_step() -> bool:
+    """Say whether the code at hand is executed by a step of a run."""
+    return _step.get() is not None
 
 
 def step_context() -> StepContext:

@@ -7,7 +7,11 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
+from tidewheel.pipelines.nested import mapped
+
 T = TypeVar("T")
+_SOURCE = "_tidewheel_source"  # a name that no value has for itself
+_FIELDS = "_tidewheel_fields"
 
 
 class Source(Protocol):
@@ -101,14 +105,14 @@ class Handle:
     """A value that is on its way; any use of it waits and then acts on the value itself.
 
     Wanted here, because `wrapt.LazyObjectProxy` refuses iteration and calls until something else has
-    touched it. Two things cannot be seen through: `is`, and C code that asks for an exact type; for
-    those there is `value(handle)`.
+    touched it. Two things cannot be seen through: `is` (looked for in the source: `identity.py`), and C code
+    that asks for an exact type; for those there is `value(handle)`.
     """
 
-    __slots__ = ("_source",)
+    __slots__ = (_SOURCE,)
 
     def __init__(self, source: Source) -> None:
-        object.__setattr__(self, "_source", source)
+        object.__setattr__(self, _SOURCE, source)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # isinstance(handle, Model) has to see the value's class
@@ -136,8 +140,70 @@ class Handle:
     def __exit__(self, *args: object) -> Any:
         return _get(self).__exit__(*args)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001 - numpy's own signature
+        import numpy as np
+
+        return np.array(_get(self), dtype=dtype, copy=copy)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _same, (_get(self),)
+
+
+class Record(Handle):
+    """A record on its way whose declared fields are handles themselves: touching one loads that one alone.
+
+    `fields` makes the handles on demand; `by_item` says whether they are got as `record["name"]` (a typed dict) or
+    as `record.name`; with `in_order` they are unpacked like a tuple (a named tuple).
+    """
+
+    __slots__ = (_FIELDS,)
+
+    def __init__(self, source: Source, fields: Fields) -> None:
+        super().__init__(source)
+        object.__setattr__(self, _FIELDS, fields)
+
+    def __getattribute__(self, name: str) -> Any:
+        fields: Fields = object.__getattribute__(self, _FIELDS)
+        if not fields.by_item and name in fields.names:
+            return fields.get(name)
+        return super().__getattribute__(name)
+
+    def __getitem__(self, key: Any) -> Any:
+        fields: Fields = object.__getattribute__(self, _FIELDS)
+        if fields.by_item and type(key) is str and key in fields.names:
+            return fields.get(key)
+        if fields.in_order and type(key) is int and -len(fields.names) <= key < len(fields.names):
+            return fields.get(fields.names[key])
+        return _get(self)[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        fields: Fields = object.__getattribute__(self, _FIELDS)
+        return map(fields.get, fields.names) if fields.in_order else iter(_get(self))
+
+    def __len__(self) -> int:
+        fields: Fields = object.__getattribute__(self, _FIELDS)
+        return len(fields.names) if fields.in_order else len(_get(self))
+
+
+class Fields:
+    """The handles of a record's fields, each made when it is first asked for."""
+
+    __slots__ = ("_made", "_make", "by_item", "in_order", "names")
+
+    def __init__(
+        self, names: tuple[str, ...], make: Callable[[str], Handle], *, by_item: bool = False, in_order: bool = False
+    ) -> None:
+        self.names = names
+        self.by_item = by_item
+        self.in_order = in_order
+        self._make = make
+        self._made: dict[str, Handle] = {}
+
+    def get(self, name: str) -> Any:
+        """Return the handle of a field, the same one each time."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
 
 
 def _same(item: T) -> T:
@@ -145,19 +211,19 @@ def _same(item: T) -> T:
 
 
 def _get(handle: Handle) -> Any:
-    source: Source = object.__getattribute__(handle, "_source")
+    source: Source = object.__getattribute__(handle, _SOURCE)
     return source.get()
 
 
 def source_of(item: object) -> Source | None:
     """Return what stands behind a handle without touching it; None for any other value."""
-    if type(item) is Handle:
-        return cast("Source", object.__getattribute__(item, "_source"))
+    if type(item) in _HANDLES:
+        return cast("Source", object.__getattribute__(item, _SOURCE))
     return None
 
 
 def value(item: T) -> T:
-    """Wait for a handle and return the value itself; handles in lists, tuples and dict values are waited for too.
+    """Wait for a handle and return the value itself; handles in lists, tuples, dict values and records too.
 
     >>> value([1, 2])
     [1, 2]
@@ -166,21 +232,13 @@ def value(item: T) -> T:
 
 
 def replaced(item: Any, by: Callable[[Source], Any]) -> Any:
-    """Return a value in which each handle (in lists, tuples, dict values) gave way to what `by` makes of it.
+    """Return a value in which each handle (in lists, tuples, dict values, records) gave way to what `by` makes of it.
 
     Containers without handles are returned as they are, not copied.
+
+    Raises InvalidInput for a container that contains itself.
     """
-    source = source_of(item)
-    if source is not None:
-        return by(source)
-    kind = type(item)
-    if kind is dict:
-        changed = {key: replaced(inner, by) for key, inner in item.items()}
-        return item if all(changed[key] is inner for key, inner in item.items()) else changed
-    if kind is list or kind is tuple:
-        items = [replaced(inner, by) for inner in item]
-        return item if all(map(operator.is_, items, item)) else kind(items)
-    return item
+    return mapped(item, _HANDLES, lambda handle: by(object.__getattribute__(handle, _SOURCE)))
 
 
 def sources_in(item: object) -> list[Source]:
@@ -193,3 +251,6 @@ def sources_in(item: object) -> list[Source]:
 
     replaced(item, keep)
     return found
+
+
+_HANDLES: tuple[type, ...] = (Handle, Record)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from tidewheel.errors import InvalidInput
-from tidewheel.pipelines.active import recorder
+from tidewheel.pipelines.active import entering, recorder
 from tidewheel.pipelines.wish import Input
 
 P = ParamSpec("P")
@@ -30,9 +30,16 @@ class Pipeline(Generic[P, R]):
 
         Raises InvalidInput where an input is picked by the store, which only a run can do.
         """
-        if recorder() is None:
+        taker = recorder()
+        if taker is None:
             self._refuse_inputs(args, kwargs)
-        return self.__wrapped__(*args, **kwargs)
+            return self.__wrapped__(*args, **kwargs)
+        bound = self._bound(args, kwargs)
+        for name, item in bound.arguments.items():
+            if type(item) is Input:
+                bound.arguments[name] = taker.pick(item)
+        with entering(self.name):
+            return self.__wrapped__(*bound.args, **bound.kwargs)
 
     @property
     def name(self) -> str:
@@ -42,11 +49,19 @@ class Pipeline(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
 
+    def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}() {error}") from None
+        bound.apply_defaults()
+        return bound
+
     def _refuse_inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         bound = self.signature.bind_partial(*args, **kwargs)
         bound.apply_defaults()
         for name, item in bound.arguments.items():
-            if isinstance(item, Input):
+            if type(item) is Input:
                 raise InvalidInput(
                     f"The parameter {name} of {self.name} is {item!r}, which a store has to pick.",
                     f"Start it as a run (tidewheel run FILE.py:{self.name}), or give {name}=... yourself.",

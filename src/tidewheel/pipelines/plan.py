@@ -17,6 +17,7 @@ from tidewheel.pipelines.handle import Handle
 from tidewheel.pipelines.keys import Keys
 from tidewheel.pipelines.logs import headline
 from tidewheel.pipelines.parameters import bind, call
+from tidewheel.pipelines.parts import handles_of
 from tidewheel.pipelines.pipeline import Pipeline
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf
@@ -113,8 +114,7 @@ class _Planner:
         unknown = [found.call.label for found in inputs if found.call is not None and not found.call.succeeded]
         action, reason = ("run", f"its input from {unknown[0]} will be new") if unknown else self._look_up(planned)
         self.steps.append(PlanStep(step=label, action="cached" if action == "cached" else "run", reason=reason))
-        handles = tuple(Handle(output) for output in planned.outputs)
-        return handles[0] if step.parts is None else handles
+        return handles_of(planned, self._shelf)
 
     def _look_up(self, planned: Call) -> tuple[Action, str]:
         key = self._keys.of(planned.step, planned.arguments, planned.ordinal)

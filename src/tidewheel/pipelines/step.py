@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -13,6 +12,7 @@ from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.fingerprint.place import module_label
 from tidewheel.pipelines.active import recorder
 from tidewheel.pipelines.options import StepOptions, StepWishes, step_options
+from tidewheel.pipelines.shape import Shape, shape_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,13 +59,14 @@ class Step(Generic[P, R]):
         return f"{module_label(self.__wrapped__.__module__)}.{self.__wrapped__.__qualname__}".replace(".<locals>", "")
 
     @functools.cached_property
+    def shape(self) -> Shape:
+        """What a call gives, as its return annotation says."""
+        return shape_of(self.__wrapped__)
+
+    @property
     def parts(self) -> int | None:
         """How many artifacts a call gives: the items of an annotated `tuple[A, B]`, None for a single one."""
-        annotation = _return_annotation(self.__wrapped__)
-        if typing.get_origin(annotation) is not tuple:
-            return None
-        items = typing.get_args(annotation)
-        return None if not items or Ellipsis in items or items == ((),) else len(items)
+        return self.shape.parts
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by name, defaults filled in; raises TypeError as the function would."""
@@ -89,14 +90,6 @@ class Step(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<step {self.identity}>"
-
-
-def _return_annotation(function: Callable[..., Any]) -> Any:
-    annotated = types.SimpleNamespace(__annotations__={"return": function.__annotations__.get("return")})
-    try:
-        return typing.get_type_hints(annotated, globalns=function.__globals__).get("return")
-    except (NameError, TypeError, AttributeError, SyntaxError):
-        return None  # a name that exists for type checkers only; one artifact then
 
 
 @overload

@@ -15,7 +15,9 @@ from typing import Any
 
 from tidewheel.blobs.store import digest_of
 from tidewheel.errors import InvalidInput, UnsupportedFormat
+from tidewheel.fingerprint.value import Digested, value_digest
 from tidewheel.pipelines.codecs import CODECS, FILE, PICKLE, Codec, codec_for
+from tidewheel.pipelines.nested import record_fields, with_fields
 from tidewheel.pipelines.stored import INLINE_BYTES, Shelf, Stored, content_of, stored_from
 
 NAME = "tree"
@@ -62,6 +64,44 @@ def encode(value: object, shelf: Shelf, *, content: str | None = None, paths: bo
         inline=text if inline else None,
         blobs=tuple(dict.fromkeys([*([] if inline else [digest]), *writer.blobs])),
     )
+
+
+def encode_record(value: Any, shelf: Shelf) -> Stored:
+    """Keep a record so that each field of it can be read, and is known by its content, alone.
+
+    A record is a dataclass instance, a named tuple or a dict with texts as keys; anything else is kept as a whole, and
+    so is a record of a class that other processes cannot import.
+    """
+    fields = _parts_of(value)
+    if fields is None:
+        return encode(value, shelf, paths=True)
+    kept = {name: encode(item, shelf, paths=True) for name, item in fields.items()}
+    content = value_digest(_like(value, {name: Digested(stored.content) for name, stored in kept.items()}))
+    marked = _like(value, {name: Marked(stored) for name, stored in kept.items()})
+    return encode(marked, shelf, content=content, paths=True)
+
+
+def stored_part(stored: Stored, name: str, shelf: Shelf) -> Stored | None:
+    """Return how one field of a record is kept; None where it is not kept by itself."""
+    if stored.codec != NAME:
+        return None
+    found = json.loads(shelf.blobs.get(stored.digest) if stored.inline is None else stored.inline)
+    fields = found.get("value", found) if _MARK in found else found
+    part = fields.get(name) if isinstance(fields, dict) else None
+    if not isinstance(part, dict) or part.get(_MARK) != "stored" or not part["value"]["content"]:
+        return None
+    return stored_from(part["value"])
+
+
+def _parts_of(value: Any) -> Mapping[str, Any] | None:
+    if type(value) is dict:
+        return value if value and all(type(key) is str for key in value) and _MARK not in value else None
+    names = record_fields(value) if _codec(value, paths=True) is None else None
+    return {name: getattr(value, name) for name in names} if names else None
+
+
+def _like(value: Any, fields: Mapping[str, Any]) -> Any:
+    return dict(fields) if type(value) is dict else with_fields(value, fields)
 
 
 def decode(stored: Stored, shelf: Shelf) -> Any:
