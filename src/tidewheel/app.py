@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tidewheel.pipelines.runs import Run, RunEvent
     from tidewheel.pipelines.why import Why
 
-ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "rollout", "loop")
+ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "rollout", "triggers", "loop")
 LETTING_GO = 5.0  # seconds in which the children of an `up` that was killed let go of their ports
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -72,6 +72,8 @@ def open_store(settings: Settings | None = None) -> Store:
         clock=SystemClock(),
         home=settings.home,
         secrets=Path(settings.secrets) if settings.secrets else None,
+        lease_seconds=settings.lease_seconds,
+        storage_patience=settings.storage_patience,
     )
 
 
@@ -213,12 +215,32 @@ def plan_pipeline(store: Store, target: str | Pipeline[Any, Any], parameters: Ma
 
 
 def resume_pipeline(
-    store: Store, run_id: str, target: str, *, on_event: Callable[[RunEvent], None] | None = None
+    store: Store,
+    run_id: str,
+    target: str,
+    *,
+    executor: str = "inline",
+    on_event: Callable[[RunEvent], None] | None = None,
 ) -> Run:
     """Go on with a run that was killed or failed."""
     from tidewheel.pipelines.runs import resume_run
 
-    return resume_run(store, run_id, load_pipeline(target), on_event=on_event)
+    return resume_run(store, run_id, load_pipeline(target), executor=executor, on_event=on_event)
+
+
+def rerun_pipeline(
+    store: Store,
+    run_id: str,
+    target: str,
+    *,
+    start: str = "",
+    executor: str = "inline",
+    on_event: Callable[[RunEvent], None] | None = None,
+) -> Run:
+    """Run a run again as a new one, from a step on."""
+    from tidewheel.pipelines.rerun import rerun_run
+
+    return rerun_run(store, run_id, load_pipeline(target), start=start, executor=executor, on_event=on_event)
 
 
 def lineage_of(

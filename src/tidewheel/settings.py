@@ -12,6 +12,7 @@ from tidewheel.errors import InvalidInput, NotFound
 
 FILE_NAME = "tidewheel.toml"
 DEFAULT_ENVIRONMENT = "dev"
+_SHORTEST_LEASE = 2.0  # seconds; a busy machine may need one to renew it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class Settings:
     blob_url: str = ""  # folder, s3://bucket/prefix or any fsspec URL; empty: <home>/blobs
     executor: str = "inline"  # where steps run unless they say otherwise: inline or process
     secrets: str = ""  # folder with a file for each secret, as Kubernetes and Docker mount them; "": variables alone
+    lease_seconds: float = 60.0  # after so long a run is taken over whose process, on another machine, says nothing
+    storage_patience: float = 120.0  # seconds that a run waits for a full disk or a database that does not answer
     serve_host: str = "127.0.0.1"  # address of the prediction server
     serve_port: int = 8600  # TCP port of the prediction server
     public: bool = False  # whether servers may listen on other addresses than this machine's own
@@ -110,11 +113,19 @@ def _typed(name: str, value: object, base: Path) -> object:
             return _port(int(str(value)))
         if name == "public":
             return _flag(str(value))
-        if name == "tick_seconds":
-            return float(str(value))
+        if name in ("tick_seconds", "lease_seconds", "storage_patience"):
+            return _seconds(name, float(str(value)))
     except ValueError as error:
         raise InvalidInput(f"The setting {name} = {value!r} cannot be used: {error}.", "Correct it.") from error
     return str(value)
+
+
+def _seconds(name: str, value: float) -> float:
+    if not 0 <= value < float("inf"):
+        raise ValueError("a time is 0 or more seconds")
+    if name == "lease_seconds" and value < _SHORTEST_LEASE:
+        raise ValueError(f"a lease lasts at least {_SHORTEST_LEASE:g} seconds")
+    return value
 
 
 def _flag(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from tidewheel.blobs.store import PREFIX, checked, digest_of, hex_of, missing
 from tidewheel.clock import new_id
 from tidewheel.errors import StorageUnavailable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class FolderBlobs:
@@ -30,6 +33,7 @@ class FolderBlobs:
             raise StorageUnavailable(
                 f"{len(data)} bytes cannot be kept in {self.folder}: {error.strerror or error}.",
                 "Free room or make the folder writable, then try again; nothing was half written.",
+                passing=error.errno in _FULL,
             ) from error
         return digest
 

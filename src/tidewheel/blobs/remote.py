@@ -89,4 +89,5 @@ class FsspecBlobs:
             raise StorageUnavailable(
                 f"The blob store {self.url} does not answer: {type(error).__name__}: {error}.",
                 "Check the address, the bucket and the credentials, then try again.",
+                passing=isinstance(error, OSError) and not isinstance(error, PermissionError | FileNotFoundError),
             ) from error

@@ -101,13 +101,21 @@ def _seconds(run: Any) -> float | None:
     return round((run.ended - run.started).total_seconds(), 2) if run.ended else None
 
 
-def resume(*, target: Target, run: RunId, home: HomeOption = "", json: JsonFlag = False) -> None:
+def resume(
+    *,
+    target: Target,
+    run: RunId,
+    executor: Annotated[str, typer.Option(help="Where steps run: inline, process or another executor.")] = "",
+    home: HomeOption = "",
+    json: JsonFlag = False,
+) -> None:
     """Go on with a run that was killed or failed; committed steps are not repeated."""
     from tidewheel.app import resume_pipeline
     from tidewheel.cli.progress import progress
 
     with opened(home) as store, progress(quiet=json) as on_event:
-        done = resume_pipeline(store, run, target, on_event=on_event)
+        where = executor or settings_for(home).executor
+        done = resume_pipeline(store, run, target, executor=where, on_event=on_event)
     if json:
         json_out(done)
     else:

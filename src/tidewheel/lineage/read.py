@@ -105,6 +105,12 @@ def list_executions(
     return [execution_of(row) for row in tx.rows(sql, most=limit, **values)]
 
 
+def list_used(tx: Transaction, execution_id: str) -> dict[str, str]:
+    """Return the versions that an execution used, by their role."""
+    query = "SELECT role, dst FROM edge WHERE src = :src AND relation = 'used' ORDER BY role, idx"
+    return {str(row["role"]): str(row["dst"]) for row in tx.rows(query, src=execution_id)}
+
+
 def current_alias(tx: Transaction, entity_id: str, name: str, *, as_of: datetime | None = None) -> Alias | None:
     """Return where a name points now, or pointed at a moment; None when it did not point anywhere."""
     holds = "valid_to IS NULL" if as_of is None else "valid_from <= :at AND (valid_to > :at OR valid_to IS NULL)"

@@ -20,7 +20,7 @@ from tidewheel.pipelines.journal import Journal
 from tidewheel.pipelines.logs import StepLog, headline, log_file, trace
 from tidewheel.pipelines.parameters import call
 from tidewheel.pipelines.pipeline import Pipeline
-from tidewheel.pipelines.prior import Prior
+from tidewheel.pipelines.prior import Again, Prior
 from tidewheel.pipelines.records import RunEvent
 from tidewheel.pipelines.session import Session
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
@@ -40,6 +40,7 @@ class Drive:
     calls: Sequence[Execution]  # its calls so far, when it is resumed
     live: Mapping[str, Any]  # arguments that are at hand as objects
     tell: Callable[[RunEvent], None]  # who is told what happens
+    again: Again | None = None  # what another run answers, when this one runs it again
 
 
 def drive(wanted: Drive, shelf: Shelf) -> Callable[[], Any]:
@@ -49,7 +50,7 @@ def drive(wanted: Drive, shelf: Shelf) -> Callable[[], Any]:
     """
     journal, store = wanted.journal, wanted.journal.store
     crew = Crew(wanted.executor, shelf, store.home / "runs" / journal.run_id / "attempts")
-    session = Session(journal, crew, shelf, prior=Prior(wanted.calls, store.blobs), tell=wanted.tell)
+    session = Session(journal, crew, shelf, prior=Prior(wanted.calls, store.blobs, wanted.again), tell=wanted.tell)
     session.knows(wanted.run.facets["pins"])
     _say(wanted, RunState.RUNNING, "resumed" if wanted.calls else "")
     try:

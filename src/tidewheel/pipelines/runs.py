@@ -27,8 +27,10 @@ from tidewheel.pipelines.locks import place_at, run_lock
 from tidewheel.pipelines.parameters import bind
 from tidewheel.pipelines.patience import Patience
 from tidewheel.pipelines.pipeline import Pipeline
+from tidewheel.pipelines.prior import again_of
 from tidewheel.pipelines.records import Run, RunEvent, StepRecord, silent
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
+from tidewheel.pipelines.telling import run_of, step_of
 from tidewheel.pipelines.transitions import RunState, StepState, move_run
 from tidewheel.pipelines.tree import decode, encode
 from tidewheel.pipelines.wish import Input
@@ -109,6 +111,7 @@ def resume_run(
             calls=calls,
             live={},
             tell=on_event or silent,
+            again=again_of(store, run),
         )
         return go(wanted)
 
@@ -144,7 +147,7 @@ def get_run(store: Store, run_id: str) -> Run:
         calls = list_executions(tx, "step", parent_id=run.id, limit=_MANY)
     if run.kind != "run":
         raise NotFound("run", run_id, mend="List them with: tidewheel runs")
-    found = _run(run, tuple(sorted((_step(store, call) for call in calls), key=lambda step: step.ordinal)))
+    found = run_of(run, tuple(sorted((step_of(store, call) for call in calls), key=lambda step: step.ordinal)))
     output = run.facets.get("output")
     if output is not None:
         shelf = shelf_of(store)
@@ -162,12 +165,12 @@ def list_runs(store: Store, *, pipeline: str | None = None, state: str | None = 
     mark_lost(store)
     with store.database.reading() as tx:
         found = list_executions(tx, "run", job=pipeline, state=state, limit=limit)
-    return [_run(run, ()) for run in found if "host" in run.facets]
+    return [run_of(run, ()) for run in found if "host" in run.facets]
 
 
 def shelf_of(store: Store) -> Shelf:
     """Return what executors need to know of a store."""
-    return Shelf(blobs=store.blobs, files=store.home / "files")
+    return Shelf(blobs=store.blobs, files=store.home / "files", patience=store.storage_patience)
 
 
 def known_run(store: Store, run_id: str) -> Execution:
@@ -222,19 +225,17 @@ def _opening(
     cause: Mapping[str, Any],
     pins: Mapping[str, str],
 ) -> Opening:
-    capture = Capture(pipeline.__wrapped__, store.home)
-    environment = capture_environment()
+    begun = Beginning(store, pipeline)
     shelf = shelf_of(store)
     picked = {name: picks.pick(store, item) for name, item in bound.items() if isinstance(item, Input)}
     kept = {name: _kept(name, item, shelf) for name, item in bound.items() if name not in picked}
     used = {name: pin.version_id for name, pin in picked.items()}
     used |= {name: picks.version_named(store, reference) for name, reference in pins.items()}
-    code = code_digest(pipeline).digest
-    captured = capture.keep(store.blobs, code)
+    facets = begun.facets()
     return Opening(
         pipeline=pipeline.name,
-        code=code,
-        environment=environment,
+        code=begun.code,
+        environment=begun.environment,
         parameters={name: _readable(item, kept.get(name)) for name, item in bound.items()},
         arguments={name: stored for name, stored in kept.items() if stored.blobs},
         used=used,
@@ -243,17 +244,34 @@ def _opening(
             "pins": {name: pin.as_json() for name, pin in picked.items()},
             "given": dict(pins),
             "cause": dict(cause),
-            **place_at(store.home).facets(),
+            "seeds": seeds_in(bound),
+            **facets,
+        },
+    )
+
+
+class Beginning:
+    """What every run records about where it begins and with which code; git looks while the inputs are kept."""
+
+    def __init__(self, store: Store, pipeline: Pipeline[..., Any]) -> None:
+        self._store = store
+        self._capture = Capture(pipeline.__wrapped__, store.home)
+        self.environment = capture_environment()
+        self.code = code_digest(pipeline).digest
+
+    def facets(self) -> dict[str, Any]:
+        """Return the facets of a run that do not depend on its parameters."""
+        captured = self._capture.keep(self._store.blobs, self.code)
+        return {
+            **place_at(self._store.home).facets(),
             "resumed": 0,
-            "python": environment.python,
-            "platform": environment.platform,
+            "python": self.environment.python,
+            "platform": self.environment.platform,
             "commit": captured.commit,
             "dirty": captured.dirty,
             "captured": captured.digest,
             "variables": dict(numeric_variables()),
-            "seeds": seeds_in(bound),
-        },
-    )
+        }
 
 
 def _kept(name: str, item: Any, shelf: Shelf) -> Stored:
@@ -269,42 +287,3 @@ def _readable(item: Any, stored: Stored | None) -> Any:
     if isinstance(item, bool | int | float | str | None):
         return item
     return str(item) if isinstance(item, Path) else f"{type(item).__name__} {stored.digest[:19]}"
-
-
-def _run(run: Execution, steps: tuple[StepRecord, ...]) -> Run:
-    return Run(
-        id=run.id,
-        pipeline=run.job,
-        state=RunState(run.state),
-        parameters=run.parameters,
-        pins=run.facets.get("pins", {}),
-        cause=run.facets.get("cause", {}),
-        steps=steps,
-        resumed=run.facets.get("resumed", 0),
-        environment=run.environment_digest,
-        code=run.code_digest,
-        owner=run.owner,
-        started=run.started,
-        ended=run.ended,
-        error=run.error,
-    )
-
-
-def _step(store: Store, call: Execution) -> StepRecord:
-    label = str(call.facets["label"])
-    log = store.home / "runs" / str(call.parent_id) / f"{label}.log"
-    return StepRecord(
-        id=call.id,
-        name=label,
-        identity=call.job,
-        state=StepState(call.state),
-        ordinal=call.facets["ordinal"],
-        attempt=call.facets["attempt"],
-        key=call.facets.get("key", ""),
-        reason=call.facets.get("reason", ""),
-        outputs=tuple(stored_from(record) for record in call.facets.get("outputs", ())),
-        log=str(log),
-        started=call.started,
-        ended=call.ended,
-        error=call.error,
-    )

@@ -15,10 +15,10 @@ from tidewheel.pipelines.executors.crew import PLACES, Crew
 from tidewheel.pipelines.executors.seam import Failure, Outcome, Task
 from tidewheel.pipelines.failures import step_error
 from tidewheel.pipelines.frontier import Frontier
-from tidewheel.pipelines.handle import Handle
 from tidewheel.pipelines.journal import Journal
 from tidewheel.pipelines.keys import Key, Keys
 from tidewheel.pipelines.logs import log_file
+from tidewheel.pipelines.parts import handles_of
 from tidewheel.pipelines.prior import Prior
 from tidewheel.pipelines.records import RunEvent
 from tidewheel.pipelines.retrying import pause_before, worth_retrying
@@ -63,13 +63,13 @@ class Session:
         label = step.name if number == 1 else f"{step.name}-{number}"
         call = Call(step=step, arguments=given, ordinal=self._count, label=label)
         call.outputs = tuple(Output(self._shelf, wait=self.wait, call=call) for _ in range(step.parts or 1))
+        handles = handles_of(call, self._shelf)
         self._unfinished.add(call)
         failed = self._frontier.add(call, self._crew.place(step), inputs)
         if failed is not None:
             self._skip(call, failed)
         self._turn(0.0)
-        handles = tuple(Handle(output) for output in call.outputs)
-        return handles[0] if step.parts is None else handles
+        return handles
 
     def pick(self, wanted: Input) -> Any:
         """Take an input that the body wants from the store; the same wish gives the same version when resumed."""
@@ -146,6 +146,8 @@ class Session:
 
     def _answered(self, call: Call, key: Key) -> bool:
         """Answer a call from the journal of this run, from a call like it, or from the cache, if that is possible."""
+        again = self._prior.again
+        forced = again is not None and again.forces(call)
         earlier = self._prior.find(key.digest, call.occurrence) or self._prior.skipped(call.step.identity, call.ordinal)
         if earlier is not None and not call.execution_id:
             if earlier.done:
@@ -154,7 +156,15 @@ class Session:
                 return True
             if earlier.state not in (StepState.COMMITTED, StepState.CACHED):
                 call.execution_id, call.attempt, call.state = earlier.execution_id, earlier.attempt, earlier.state
-        if not key.reusable or call.failures:
+        if forced or call.failures:
+            return False
+        old = again.find(key.digest, call.occurrence) if again is not None else None
+        if old is not None:
+            call.reason = f"answered by {old.execution_id} of the run that is run again"
+            self._journal.answer(call, key, old.outputs)
+            self._succeed(call, StepState.CACHED, old.outputs, call.reason)
+            return True
+        if not key.reusable:
             return False
         leader = self._leaders.setdefault(key.digest, call)
         if leader is not call:
@@ -193,7 +203,9 @@ class Session:
     def _reason(self, call: Call, key: Key) -> str:
         if not key.reusable:
             return key.note or "never cached"
-        return f"try {call.attempt}" if call.attempt > 1 else "no answer with this key yet"
+        if call.attempt > 1:
+            return f"try {call.attempt}"
+        return "run again" if self._prior.again is not None else "no answer with this key yet"
 
     def _take_in(self, call: Call, outcome: Outcome) -> None:
         key = call.key or self._identify(call)

@@ -62,6 +62,7 @@ class Shelf:
 
     blobs: BlobStore  # bytes by digest
     files: Path  # folder where stored files are laid out when a step wants a path
+    patience: float = 0.0  # seconds that what a step returned waits for room in the blob store
 
 
 def content_of(value: object, data: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from tidewheel.errors import InvalidInput
 from tidewheel.pipelines.active import StepContext
+from tidewheel.pipelines.patience import Patience
 from tidewheel.pipelines.secrets import NONE, Secrets
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
@@ -168,14 +170,21 @@ def types_of(error: BaseException) -> tuple[str, ...]:
 def kept(step: Step[..., Any], result: Any, shelf: Shelf) -> tuple[tuple[Any, ...], tuple[Stored, ...]]:
     """Keep what a step returned: one artifact, or several where it is annotated `tuple[A, B]`.
 
+    Where the blob store is full or does not answer, what is computed waits, as long as the shelf has patience.
     Raises InvalidInput when it does not return as many values as it says, or one that cannot be stored.
     """
     if step.parts is None:
-        return (result,), (encode(result, shelf, paths=True),)
+        return (result,), (_encoded(result, shelf),)
     if type(result) is not tuple or len(result) != step.parts:
         seen = f"{len(result)} values" if type(result) is tuple else f"a {type(result).__name__}"
         raise InvalidInput(
             f"{step.name} is annotated to return {step.parts} values and returned {seen}.",
             "Return what the annotation says, or correct the annotation.",
         )
-    return result, tuple(encode(item, shelf, paths=True) for item in result)
+    return result, tuple(_encoded(item, shelf) for item in result)
+
+
+def _encoded(item: Any, shelf: Shelf) -> Stored:
+    return Patience(shelf.patience, lambda text: print(text, file=sys.stderr)).keep(
+        lambda: encode(item, shelf, paths=True)
+    )
