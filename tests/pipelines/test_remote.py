@@ -25,7 +25,7 @@ from tidewheel.errors import InvalidInput, NotFound, StorageUnavailable
 from tidewheel.pipelines.executors.attempts import Attempts, attempt_name, attempts_beside
 from tidewheel.pipelines.executors.bundle import pack
 from tidewheel.pipelines.executors.dispatch import Dispatch
-from tidewheel.pipelines.executors.order import Answer, order_from
+from tidewheel.pipelines.executors.remote_order import Answer, order_from
 from tidewheel.pipelines.executors.seam import Failure, Outcome, Site
 from tidewheel.pipelines.secrets import Secrets, secret
 from tidewheel.pipelines.step import Step, step
@@ -398,12 +398,12 @@ def test_one_of_many_writers_leaves_the_manifest(shelf: Shelf) -> None:
     assert attempts.names("a-") == ["a-1.json"]
     assert attempts.names("b") == []
     assert attempts.read("b-1.json") is None
-    assert list(shelf.blobs.digests()) == []  # manifests are no blobs
+    assert [blob.digest for blob in shelf.blobs.kept()] == []  # manifests are no blobs
 
 
 def test_arguments_and_steps_that_cannot_travel_are_named(local: Shelf, tmp_path: Path) -> None:
     dispatch = dispatch_at(local, tmp_path)
-    with pytest.raises(InvalidInput, match=r"The argument 'value' of takes cannot go to another machine.*\n.*inline"):
+    with pytest.raises(InvalidInput, match=r"The argument 'value' of takes cannot go to another process.*\n.*inline"):
         dispatch.send(far_task(takes, {"value": threading.Lock()}, tmp_path))
     lock = threading.Lock()
 
@@ -412,7 +412,7 @@ def test_arguments_and_steps_that_cannot_travel_are_named(local: Shelf, tmp_path
         with lock:
             return 1
 
-    with pytest.raises(InvalidInput, match=r"locked cannot go to another machine.*\n.*open locks"):
+    with pytest.raises(InvalidInput, match=r"locked cannot go to another process.*\n.*open locks"):
         dispatch.send(far_task(locked, {}, tmp_path))
 
 

@@ -76,7 +76,7 @@ def unpack(data: bytes, folder: Path) -> None:
 def inside(module: str, file: str) -> str:
     """Return where a module of the project stands in a bundle.
 
-    >>> inside("bikes.features", "/work/bikes/features.py")
+    >>> inside("bikes.features", "src/bikes/features.py")
     'bikes/features.py'
     """
     return _inside(_Module(name=module, file=file, package=Path(file).stem == "__init__"))

@@ -11,7 +11,7 @@ from tidewheel.blobs.store import BlobStore
 from tidewheel.errors import InvalidInput, NotFound, StorageUnavailable, TidewheelError
 from tidewheel.pipelines.executors.attempts import attempt_name, attempt_number, attempts_beside
 from tidewheel.pipelines.executors.bundle import LIMIT
-from tidewheel.pipelines.executors.order import Answer, Shipped, answer_from, order_of, ship
+from tidewheel.pipelines.executors.remote_order import Answer, Shipped, answer_from, order_of, ship
 from tidewheel.pipelines.executors.seam import Failure, Outcome, Site, Task
 from tidewheel.pipelines.logs import StepLog
 from tidewheel.pipelines.sizes import size_in_bytes
@@ -29,6 +29,7 @@ class Sent:
     order: str  # digest of the order
     manifest: str  # name of the answer
     bundle: str  # digest of the source that it needs; "" for none
+    inputs: tuple[str, ...]  # digests of the blobs that its arguments are made of
 
     @property
     def arguments(self) -> list[str]:
@@ -74,6 +75,7 @@ class Dispatch:
             order=self._shelf.blobs.put(order.written()),
             manifest=attempt_name(task.id, task.context.attempt),
             bundle=shipped.bundle,
+            inputs=order.arguments.blobs,
         )
 
     def answer(self, sent: Sent) -> Outcome | None:

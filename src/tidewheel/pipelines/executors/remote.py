@@ -26,9 +26,10 @@ from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.active import executing
 from tidewheel.pipelines.executors.attempts import attempt_number, attempts_beside
 from tidewheel.pipelines.executors.family import end_family
-from tidewheel.pipelines.executors.order import Answer, RemoteOrder, Shipped, order_from
+from tidewheel.pipelines.executors.remote_order import Answer, RemoteOrder, Shipped, order_from
 from tidewheel.pipelines.executors.seam import Failure, Outcome, kept, types_of
 from tidewheel.pipelines.executors.usage import Meter
+from tidewheel.pipelines.executors.worker import project_digest
 from tidewheel.pipelines.logs import headline, redirected, trace
 from tidewheel.pipelines.secrets import Secrets, equipped
 from tidewheel.pipelines.step import Step
@@ -103,7 +104,7 @@ class _Attempt:
             return self._failed("storage", error, error.what)
         except _Refused as error:
             return self._failed("unusable", error, error.what)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
+        except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
             sys.stderr.write(trace(error))
             return self._failed("raised", error, headline(error))
 
@@ -149,8 +150,8 @@ class _Attempt:
         """Return the digest of the code that is executed here; says what differs from the controller's."""
         order = self.order
         here = code_digest(step)
-        if here.digest == order.code:
-            return here.digest
+        if here.digest == order.code or (order.project and project_digest(here) == order.project):
+            return order.code
         expected = order.step.parts
         names = sorted(name for name in {**expected, **here.parts} if expected.get(name) != here.parts.get(name))
         if order.step.pickled:

@@ -13,6 +13,7 @@ from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.executors.orders import Order
 from tidewheel.pipelines.executors.seam import Held, Site, Task
 from tidewheel.pipelines.executors.worker import project_digest
+from tidewheel.pipelines.nested import mapped, path_to
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
 from tidewheel.pipelines.tree import Marked, encode
@@ -28,7 +29,7 @@ def order_of(task: Task, site: Site, *, strict: bool = True, project_only: bool 
         id=task.id,
         step=step,
         by_value=by_value,
-        arguments=_arguments(task, site.shelf),
+        arguments=stored_arguments(task, site.shelf),
         context=task.context,
         code=task.code,
         project=project_digest(code_digest(task.step)) if project_only else "",
@@ -70,7 +71,11 @@ def shipped(step: Step[..., Any]) -> tuple[bytes, bool]:
         ) from error
 
 
-def _arguments(task: Task, shelf: Shelf) -> Stored:
+def stored_arguments(task: Task, shelf: Shelf) -> Stored:
+    """Return the arguments of a task by name as one stored tree, what is stored already by its digest.
+
+    Raises InvalidInput that names the argument which cannot go to another process.
+    """
     try:
         return encode(_marked(dict(task.arguments)), shelf, content="")
     except InvalidInput as error:
@@ -81,18 +86,19 @@ def _arguments(task: Task, shelf: Shelf) -> Stored:
 
 
 def _culprit(task: Task, shelf: Shelf) -> str:
-    for name, item in task.arguments.items():
+    def refused(item: Any) -> bool:
         try:
             encode(_marked(item), shelf, content="")
         except InvalidInput:
-            return name
+            return True
+        return False
+
+    for name, item in task.arguments.items():
+        if refused(item):
+            return name + path_to(item, refused)
     return ", ".join(task.arguments)
 
 
 def _marked(item: Any) -> Any:
     """Return an argument with stored parts marked as such, so that they are not stored again."""
-    if isinstance(item, Held):
-        return Marked(item.given.stored)
-    if type(item) is dict:
-        return {key: _marked(inner) for key, inner in item.items()}
-    return type(item)(_marked(inner) for inner in item) if type(item) in (list, tuple) else item
+    return mapped(item, (Held,), lambda held: Marked(held.given.stored))

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidewheel.errors import InvalidInput
 from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.active import StepContext
 from tidewheel.pipelines.executors.bundle import LIMIT, inside, pack
-from tidewheel.pipelines.executors.seam import Failure, Held, Outcome, Task, Usage, usage_from
+from tidewheel.pipelines.executors.seam import Failure, Outcome, Task, Usage, usage_from
+from tidewheel.pipelines.executors.shipping import shipped, stored_arguments
+from tidewheel.pipelines.executors.worker import project_digest
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
-from tidewheel.pipelines.tree import Marked, encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class RemoteOrder:
     arguments: Stored  # the arguments by name, one tree
     context: StepContext  # what the step may know
     code: str  # digest of the code closure as the controller sees it
+    project: str  # digest of the project's part of it, for a worker with packages of its own; "": all of it counts
     timeout: float | None  # seconds after which the step is ended, counted from when it begins
     variables: Mapping[str, str]  # environment variables while it runs
     secrets: tuple[str, ...]  # names of the variables in the worker's environment that hold secrets
@@ -53,6 +54,7 @@ class RemoteOrder:
             "arguments": self.arguments.as_json(),
             "context": {name: getattr(context, name) for name in StepContext.__slots__},
             "code": self.code,
+            "project": self.project,
             "timeout": self.timeout,
             "variables": dict(self.variables),
             "secrets": list(self.secrets),
@@ -73,6 +75,7 @@ def order_from(data: bytes) -> RemoteOrder:
         arguments=stored_from(record["arguments"]),
         context=StepContext(**record["context"]),
         code=record["code"],
+        project=record["project"],
         timeout=record["timeout"],
         variables=record["variables"],
         secrets=tuple(record["secrets"]),
@@ -89,30 +92,14 @@ def ship(step: Step[..., Any], shelf: Shelf, *, limit: int = LIMIT) -> Shipped:
     bundle = pack(step, limit=limit)
     digest = shelf.blobs.put(bundle.data) if bundle.files else ""
     parts = code_digest(step).parts
-    function = step.__wrapped__
-    module, name = function.__module__, function.__qualname__
-    loaded = sys.modules.get(module)
-    found: Any = loaded
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if found is step and module != "__main__":
-        file = inside(module, getattr(loaded, "__file__", None) or "")
-        file = file if file in bundle.files else ""
-        return Shipped(module=module, name=name, file=file, pickled="", bundle=digest, parts=parts)
-    pickled = shelf.blobs.put(_pickled(step))
-    return Shipped(module="", name=name, file="", pickled=pickled, bundle=digest, parts=parts)
-
-
-def _pickled(step: Step[..., Any]) -> bytes:
-    import cloudpickle
-
-    try:
-        return bytes(cloudpickle.dumps(step))
-    except Exception as error:  # any object that the function refers to may refuse in its own way
-        raise InvalidInput(
-            f"The step {step.name} cannot go to another machine: {error}.",
-            "Define it in a module, and open locks, files and connections inside it.",
-        ) from error
+    data, by_value = shipped(step)
+    if by_value:
+        pickled = shelf.blobs.put(data)
+        return Shipped(module="", name=step.name, file="", pickled=pickled, bundle=digest, parts=parts)
+    module, name = step.__wrapped__.__module__, step.__wrapped__.__qualname__
+    file = inside(module, getattr(sys.modules.get(module), "__file__", None) or "")
+    file = file if file in bundle.files else ""
+    return Shipped(module=module, name=name, file=file, pickled="", bundle=digest, parts=parts)
 
 
 def order_of(task: Task, step: Shipped, shelf: Shelf, *, strict: bool) -> RemoteOrder:
@@ -123,42 +110,15 @@ def order_of(task: Task, step: Shipped, shelf: Shelf, *, strict: bool) -> Remote
     return RemoteOrder(
         id=task.id,
         step=step,
-        arguments=_arguments(task, shelf),
+        arguments=stored_arguments(task, shelf),
         context=task.context,
         code=task.code,
+        project=project_digest(code_digest(task.step)) if task.step.options.isolate else "",
         timeout=task.timeout,
         variables=dict(task.step.options.variables),
         secrets=task.secrets.names,
         strict=strict,
     )
-
-
-def _arguments(task: Task, shelf: Shelf) -> Stored:
-    try:
-        return encode(marked(dict(task.arguments)), shelf, content="")
-    except InvalidInput as error:
-        raise InvalidInput(
-            f"The argument {_culprit(task, shelf)!r} of {task.step.name} cannot go to another machine: {error.what}",
-            f'{error.mend} Or pin the step to this process: @step(on="inline").',
-        ) from error
-
-
-def _culprit(task: Task, shelf: Shelf) -> str:
-    for name, item in task.arguments.items():
-        try:
-            encode(marked(item), shelf, content="")
-        except InvalidInput:
-            return name
-    return ", ".join(task.arguments)
-
-
-def marked(item: Any) -> Any:
-    """Return an argument with stored parts marked as such, so that they are not stored again."""
-    if isinstance(item, Held):
-        return Marked(item.given.stored)
-    if type(item) is dict:
-        return {key: marked(inner) for key, inner in item.items()}
-    return type(item)(marked(inner) for inner in item) if type(item) in (list, tuple) else item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
