@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -46,6 +46,8 @@ class StepRecord:
     started: datetime  # begin
     ended: datetime | None  # end, when it has ended
     error: str | None  # what went wrong, when it did
+    usage: Mapping[str, Any] | None = None  # seconds, peak memory and bytes that the last try took, where measured
+    inputs: Mapping[str, str] = field(default_factory=dict)  # argument to what it was, as the cache key tells it
 
 
 class _Loading:
@@ -73,6 +75,12 @@ class Run(_Loading):
     started: datetime  # begin
     ended: datetime | None  # end, when it has ended
     error: str | None  # what went wrong, when it did
+    facts: Mapping[str, Any] = field(default_factory=dict)  # host, Python, commit, seeds and more, as recorded
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took from begin to end, pauses of a resumed run included; None while it goes on."""
+        return None if self.ended is None else (self.ended - self.started).total_seconds()
 
     @property
     def output(self) -> Any:
@@ -89,3 +97,9 @@ class Run(_Loading):
         """Attach the way to the output, and return this record."""
         object.__setattr__(self, "_load", load)
         return self
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook: its steps, states, times and a preview of its output."""
+        from tidewheel.pipelines.html import run_html
+
+        return run_html(self)
