@@ -46,6 +46,12 @@ class Plan:
     complete: bool  # whether the body came to its end
     stopped_at: str  # the step on whose value the body depends further on, "" when complete
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from tidewheel.pipelines.html import plan_html
+
+        return plan_html(self)
+
 
 class _Undecided(BaseException):
     """The body touched a value that only a run can give; no `except Exception` of the body may stop it."""

@@ -66,6 +66,12 @@ class Why:
             found += [f"      {change}" for change in step.changes]
         return found
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from tidewheel.pipelines.html import why_html
+
+        return why_html(self)
+
 
 def why(store: Store, run_or_step_id: str) -> Why:
     """Say why a run and its steps happened, or why one step did; enough of an id is enough.
