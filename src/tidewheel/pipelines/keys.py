@@ -12,6 +12,7 @@ from tidewheel.errors import Unhashable
 from tidewheel.fingerprint.code import CodeDigest, code_digest
 from tidewheel.fingerprint.value import Digested, value_digest
 from tidewheel.pipelines.executors.seam import Held
+from tidewheel.pipelines.nested import mapped
 from tidewheel.pipelines.step import Step
 
 FORMAT = 1  # raised when stored outputs of older keys can no longer be used
@@ -99,11 +100,7 @@ def _besides(step: Step[..., Any]) -> Mapping[str, str]:
 
 
 def _by_digest(item: Any) -> Any:
-    if isinstance(item, Held):
-        return Digested(item.given.content)
-    if type(item) is dict:
-        return {key: _by_digest(inner) for key, inner in item.items()}
-    return type(item)(_by_digest(inner) for inner in item) if type(item) in (list, tuple) else item
+    return mapped(item, (Held,), lambda held: Digested(held.given.content))
 
 
 def _shown(item: Any, digest: str) -> str:

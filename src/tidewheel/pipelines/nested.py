@@ -45,6 +45,27 @@ def with_fields(record: Any, values: Mapping[str, Any]) -> Any:
     return made
 
 
+def path_to(item: Any, wrong: Callable[[Any], bool]) -> str:
+    """Return where the innermost wrong value stands in a wrong one, as one would write it in Python.
+
+    >>> path_to({"a": [1, -1]}, lambda x: x == -1 or (isinstance(x, dict | list) and "-1" in repr(x)))
+    "['a'][1]"
+    """
+    names = record_fields(item)
+    if names is not None:
+        inner = {f".{name}": getattr(item, name) for name in names}
+    elif isinstance(item, Mapping):
+        inner = {f"[{key!r}]": value for key, value in item.items()}
+    elif isinstance(item, list | tuple):
+        inner = {f"[{place}]": value for place, value in enumerate(item)}
+    else:
+        inner = {}
+    for step, value in inner.items():
+        if wrong(value):
+            return step + path_to(value, wrong)
+    return ""
+
+
 def _mapped(item: Any, kinds: tuple[type, ...], act: Callable[[Any], Any], above: tuple[int, ...]) -> Any:
     kind = type(item)
     if kind in kinds:

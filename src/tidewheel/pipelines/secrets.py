@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 
 from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.pipelines.active import recorder
+from tidewheel.pipelines.nested import mapped
 from tidewheel.pipelines.redaction import Redactor
 from tidewheel.settings import load_settings
 
+_TELLING = 4  # characters
 _LONGEST = 1024 * 1024  # bytes; a longer file in the folder of secrets is no secret
 
 
@@ -45,6 +47,20 @@ class Secrets:
     def clean(self, text: str) -> str:
         """Return a text without them."""
         return self.redactor().clean(text) if self._values else text
+
+    def told_in(self, value: object) -> str:
+        """Return the name of a secret that stands in a text of a value, containers looked through; "" for none.
+
+        One of less than four characters is not looked for: it stands in texts by chance.
+        """
+        texts: list[bytes] = []
+        mapped(value, (str,), lambda text: texts.append(text.encode("utf-8", "surrogatepass")))
+        mapped(value, (bytes,), texts.append)
+        for name, secret in self._values.items():
+            redactor = Redactor([secret])
+            if len(secret) >= _TELLING and any(map(redactor.finds, texts)):
+                return name
+        return ""
 
     def __bool__(self) -> bool:
         return bool(self._values)

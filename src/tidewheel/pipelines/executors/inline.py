@@ -7,8 +7,11 @@ from typing import Any
 from tidewheel.errors import InvalidInput, StorageUnavailable
 from tidewheel.pipelines.active import executing
 from tidewheel.pipelines.executors.seam import Beat, Failure, Held, Outcome, Site, Task, kept, types_of
+from tidewheel.pipelines.executors.usage import Meter
 from tidewheel.pipelines.logs import StepLog, captured, headline, trace
+from tidewheel.pipelines.nested import mapped
 from tidewheel.pipelines.secrets import NONE, Secrets, equipped, shown_error
+from tidewheel.pipelines.stored import Shelf
 
 
 class InlineExecutor:
@@ -24,7 +27,7 @@ class InlineExecutor:
     def submit(self, task: Task) -> None:
         """Execute the task now."""
         with StepLog(task.log, task.secrets) as log:
-            self._done.append(self._execute(task, log))
+            self._done.append(execute(task, log, self._shelf))
 
     def poll(self, timeout: float) -> list[Outcome | Beat]:
         """Return the outcome, if there is one; otherwise none will come."""
@@ -44,19 +47,27 @@ class InlineExecutor:
     def close(self) -> None:
         """Do nothing: there is nothing to give back."""
 
-    def _execute(self, task: Task, log: StepLog) -> Outcome:
-        try:
-            arguments = {name: filled(item) for name, item in task.arguments.items()}
-            with captured(log), executing(task.context), equipped(task.step.options.variables, task.secrets):
-                result = task.step.apply(arguments)
-            live, outputs = kept(task.step, result, self._shelf)
-        except StorageUnavailable as error:
-            return Outcome(
-                id=task.id, failure=Failure(kind="storage", message=error.what, mend=error.mend, cause=error)
-            )
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
-            return Outcome(id=task.id, failure=failure_of(error, log, task.secrets))
-        return Outcome(id=task.id, outputs=outputs, live=live, code=task.code)
+
+def execute(task: Task, log: StepLog, shelf: Shelf, *, own_thread: bool = False) -> Outcome:
+    """Execute a task in this thread; with `own_thread` other ones are at work too, and nothing may escape it."""
+    meter = Meter(own_thread=own_thread)
+    try:
+        arguments = {name: filled(item) for name, item in task.arguments.items()}
+        with captured(log), executing(task.context), equipped(task.step.options.variables, task.secrets):
+            result = task.step.apply(arguments)
+        live, outputs = kept(task.step, result, shelf, task.secrets)
+    except StorageUnavailable as error:
+        return Outcome(id=task.id, failure=without_storage(error), usage=meter.read())
+    except BaseException as error:
+        if not own_thread and not isinstance(error, Exception | SystemExit):
+            raise  # an interrupt ends the run, not the step
+        return Outcome(id=task.id, failure=failure_of(error, log, task.secrets), usage=meter.read())
+    return Outcome(id=task.id, outputs=outputs, live=live, code=task.code, usage=meter.read())
+
+
+def without_storage(error: StorageUnavailable) -> Failure:
+    """Return the failure of a task whose values or log cannot be kept or read."""
+    return Failure(kind="storage", message=error.what, mend=error.mend, cause=error)
 
 
 def failure_of(error: BaseException, log: StepLog, secrets: Secrets = NONE) -> Failure:
@@ -73,19 +84,4 @@ def failure_of(error: BaseException, log: StepLog, secrets: Secrets = NONE) -> F
 
 def filled(item: Any) -> Any:
     """Return an argument with every `Held` in it replaced by its value."""
-    if isinstance(item, Held):
-        return item.given.fresh()
-    if type(item) is dict:
-        return {key: filled(inner) for key, inner in item.items()} if holds(item) else item
-    if type(item) in (list, tuple):
-        return type(item)(filled(inner) for inner in item) if holds(item) else item
-    return item
-
-
-def holds(item: Any) -> bool:
-    """Say whether a value holds a stored one: only then it has to be copied."""
-    if isinstance(item, Held):
-        return True
-    if type(item) is dict:
-        return any(holds(inner) for inner in item.values())
-    return type(item) in (list, tuple) and any(holds(inner) for inner in item)
+    return mapped(item, (Held,), lambda held: held.given.fresh())

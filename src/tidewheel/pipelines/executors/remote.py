@@ -99,7 +99,7 @@ class _Attempt:
                 equipped(order.variables, self.secrets),
             ):
                 result = step.apply(arguments)
-            return Outcome(id=order.id, outputs=kept(step, result, self.shelf)[1], code=code)
+            return Outcome(id=order.id, outputs=kept(step, result, self.shelf, self.secrets)[1], code=code)
         except StorageUnavailable as error:
             return self._failed("storage", error, error.what)
         except _Refused as error:

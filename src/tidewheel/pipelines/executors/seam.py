@@ -10,11 +10,12 @@ from typing import Any, Literal, Protocol
 
 from tidewheel.errors import InvalidInput
 from tidewheel.pipelines.active import StepContext
+from tidewheel.pipelines.matching import mismatch
 from tidewheel.pipelines.patience import Patience
 from tidewheel.pipelines.secrets import NONE, Secrets
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
-from tidewheel.pipelines.tree import encode
+from tidewheel.pipelines.tree import encode, encode_record
 
 
 class Given(Protocol):
@@ -167,24 +168,44 @@ def types_of(error: BaseException) -> tuple[str, ...]:
     return tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__[:-1])
 
 
-def kept(step: Step[..., Any], result: Any, shelf: Shelf) -> tuple[tuple[Any, ...], tuple[Stored, ...]]:
+def kept(
+    step: Step[..., Any], result: Any, shelf: Shelf, secrets: Secrets = NONE
+) -> tuple[tuple[Any, ...], tuple[Stored, ...]]:
     """Keep what a step returned: one artifact, or several where it is annotated `tuple[A, B]`.
 
     Where the blob store is full or does not answer, what is computed waits, as long as the shelf has patience.
-    Raises InvalidInput when it does not return as many values as it says, or one that cannot be stored.
+    Raises InvalidInput when it does not return what its annotation says, a secret, or what cannot be stored.
     """
+    _check(step, result, secrets)
     if step.parts is None:
-        return (result,), (_encoded(result, shelf),)
-    if type(result) is not tuple or len(result) != step.parts:
-        seen = f"{len(result)} values" if type(result) is tuple else f"a {type(result).__name__}"
-        raise InvalidInput(
-            f"{step.name} is annotated to return {step.parts} values and returned {seen}.",
-            "Return what the annotation says, or correct the annotation.",
-        )
+        return (result,), (_encoded(result, shelf, record=bool(step.shape.names)),)
     return result, tuple(_encoded(item, shelf) for item in result)
 
 
-def _encoded(item: Any, shelf: Shelf) -> Stored:
+def _check(step: Step[..., Any], result: Any, secrets: Secrets) -> None:
+    """Refuse a result that is not what the annotation says, or that tells a secret of the step."""
+    several = step.parts
+    if several is not None and (type(result) is not tuple or len(result) != several):
+        seen = f"{len(result)} values" if type(result) is tuple else f"a {type(result).__name__}"
+        raise InvalidInput(
+            f"{step.name} is annotated to return {several} values and returned {seen}.",
+            "Return what the annotation says, or correct the annotation.",
+        )
+    wrong = mismatch(result, step.shape.annotation)
+    if wrong:
+        raise InvalidInput(
+            f"{step.name} did not return what its annotation says: {wrong}.",
+            "Return what the annotation says, or correct the annotation.",
+        )
+    told = secrets.told_in(result) if secrets else ""
+    if told:
+        raise InvalidInput(
+            f"{step.name} returned the secret {told}, which would be stored then.",
+            "Use a secret inside the step that names it, and return what was got with it.",
+        )
+
+
+def _encoded(item: Any, shelf: Shelf, *, record: bool = False) -> Stored:
     return Patience(shelf.patience, lambda text: print(text, file=sys.stderr)).keep(
-        lambda: encode(item, shelf, paths=True)
+        lambda: encode_record(item, shelf) if record else encode(item, shelf, paths=True)
     )

@@ -115,7 +115,7 @@ def _execute(order: Order, shelf: Shelf, line: Line, secrets: Secrets) -> Outcom
         meter = Meter()
         with executing(order.context), equipped(step.options.variables, secrets):
             result = step.apply(arguments)
-        return Outcome(id=order.id, outputs=kept(step, result, shelf)[1], code=code, usage=meter.read())
+        return Outcome(id=order.id, outputs=kept(step, result, shelf, secrets)[1], code=code, usage=meter.read())
     except StorageUnavailable:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the outcome, and is shown
