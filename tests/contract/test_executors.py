@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from tidewheel.pipelines.executors.inline import InlineExecutor
 from tidewheel.pipelines.executors.process import ProcessExecutor
 from tidewheel.pipelines.executors.seam import Executor, Site
+from tidewheel.pipelines.executors.threads import ThreadsExecutor
 from tidewheel.pipelines.stored import Shelf
-from tidewheel.testing.executors import ExecutorContract
+from tidewheel.testing.executors import ChildProcessContract, ExecutorContract
 
 
 class TestInlineExecutor(ExecutorContract):
-    """Steps in this process."""
-
-    background: ClassVar[bool] = False
+    """Steps in this process, one after the other."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -26,12 +24,21 @@ class TestInlineExecutor(ExecutorContract):
         return lambda shelf: InlineExecutor(Site(shelf=shelf, attempts=Path()))
 
 
-@pytest.mark.slow
-class TestProcessExecutor(ExecutorContract):
+class TestThreadsExecutor(ExecutorContract):
+    """Steps in this process, side by side."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls) -> Callable[[Shelf], Executor]:
+        return lambda shelf: ThreadsExecutor(Site(shelf=shelf, attempts=Path(), options={"places": 3}))
+
+
+class TestProcessExecutor(ChildProcessContract):
     """Steps in warm children."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Shelf], Executor]:
         attempts = tmp_path_factory.mktemp("attempts")
-        return lambda shelf: ProcessExecutor(Site(shelf=shelf, attempts=attempts, options={"places": 2}))
+        options = {"places": 2, "beat_seconds": 0.05}
+        return lambda shelf: ProcessExecutor(Site(shelf=shelf, attempts=attempts, options=options))

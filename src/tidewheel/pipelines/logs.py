@@ -78,19 +78,17 @@ class StepLog(io.TextIOBase):
         return self._file
 
 
-class _Routed(io.TextIOBase):
-    """Standard output while a step runs in this process: the step's thread writes to its log, others as before."""
+class _Router(io.TextIOBase):
+    """Standard output while steps run in threads of this process: each of theirs has a log, others write as before."""
 
-    def __init__(self, log: StepLog, before: IO[str]) -> None:
+    def __init__(self, before: IO[str]) -> None:
         super().__init__()
         self.before = before
-        self.ended = False
-        self._log = log
-        self._thread = threading.get_ident()
+        self.logs: dict[int, StepLog] = {}  # by thread
 
     def write(self, text: str) -> int:
-        mine = threading.get_ident() == self._thread and not self.ended
-        return self._log.write(text) if mine else self.before.write(text)
+        log = self.logs.get(threading.get_ident())
+        return self.before.write(text) if log is None else log.write(text)
 
     def flush(self) -> None:
         self.before.flush()
@@ -101,27 +99,39 @@ class _Routed(io.TextIOBase):
     def isatty(self) -> bool:
         return False
 
-    def below(self) -> IO[str]:
-        """Return the nearest stream below that has not ended."""
-        found = self.before
-        while isinstance(found, _Routed) and found.ended:
-            found = found.before
-        return found
+
+_routing = threading.Lock()  # `sys.stdout` belongs to all threads: one at a time puts a router there or takes it away
 
 
 @contextlib.contextmanager
 def captured(log: StepLog) -> Iterator[None]:
     """Send what this thread prints inside the block to a log."""
-    routes = {name: _Routed(log, getattr(sys, name)) for name in ("stdout", "stderr")}
-    for name, route in routes.items():
-        setattr(sys, name, route)
+    thread = threading.get_ident()
+    with _routing:
+        routers = {name: _router(name) for name in ("stdout", "stderr")}
+        outer = {name: router.logs.get(thread) for name, router in routers.items()}
+        for router in routers.values():
+            router.logs[thread] = log
     try:
         yield
     finally:
-        for name, route in routes.items():
-            route.ended = True  # another thread may have put its own route above this one, and writes through it
-            if getattr(sys, name) is route:
-                setattr(sys, name, route.below())
+        with _routing:
+            for name, router in routers.items():
+                before = outer[name]
+                if before is not None:
+                    router.logs[thread] = before
+                else:
+                    del router.logs[thread]
+                if not router.logs and getattr(sys, name) is router:
+                    setattr(sys, name, router.before)
+
+
+def _router(name: str) -> _Router:
+    found = getattr(sys, name)
+    if not isinstance(found, _Router):
+        found = _Router(found)
+        setattr(sys, name, found)
+    return found
 
 
 @contextlib.contextmanager
@@ -186,8 +196,15 @@ def headline(error: BaseException) -> str:
     """Return one line: type, message and the last line of the user's code."""
     last = traceback.extract_tb(_outside(error.__traceback__))[-1:]
     where = f" ({Path(last[0].filename).name}, line {last[0].lineno})" if last else ""
-    text = str(error).strip().splitlines()
+    text = _said(error).strip().splitlines()
     return f"{type(error).__name__}{': ' + text[0] if text else ''}{where}"
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as odd:  # noqa: BLE001 - an error of the user's own making may fail to say what it is
+        return f"which cannot be shown: its text raises {type(odd).__name__}"
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
