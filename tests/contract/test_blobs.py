@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ class TestFolderBlobs(BlobStoreContract):
     def test_half_written_files_are_no_blobs(self, blobs: BlobStore, ground: FolderGround) -> None:
         digest = blobs.put(b"tide")
         (ground.folder / tail(digest)).with_name(".partial-x").write_bytes(b"ti")
-        assert list(blobs.digests()) == [digest]
+        assert [blob.digest for blob in blobs.kept()] == [digest]
 
     def test_other_users_may_read_what_the_umask_allows(self, blobs: BlobStore, ground: FolderGround) -> None:
         path = ground.folder / tail(blobs.put(b"tide"))
@@ -60,7 +62,7 @@ class TestFolderBlobs(BlobStoreContract):
     def test_a_folder_that_was_removed_is_made_again(self, blobs: BlobStore, ground: FolderGround) -> None:
         blobs.put(b"tide")
         shutil.rmtree(ground.folder)
-        assert list(blobs.digests()) == []
+        assert [blob.digest for blob in blobs.kept()] == []
         assert blobs.get(blobs.put(b"tide")) == b"tide"
 
 
@@ -155,7 +157,11 @@ def test_an_s3_server_that_is_gone_is_unavailable() -> None:
         client_kwargs={"endpoint_url": "http://127.0.0.1:9"},
         config_kwargs={"retries": {"max_attempts": 0}, "connect_timeout": 1},
     )
-    for call in (lambda: blobs.put(b"tide"), lambda: list(blobs.digests()), lambda: blobs.get(digest_of(b"tide"))):
+    for call in (
+        lambda: blobs.put(b"tide"),
+        lambda: [blob.digest for blob in blobs.kept()],
+        lambda: blobs.get(digest_of(b"tide")),
+    ):
         with pytest.raises(StorageUnavailable, match=r"s3://tidewheel/x.*\n.*credentials"):
             call()
 
@@ -164,4 +170,31 @@ def test_an_s3_server_that_is_gone_is_unavailable() -> None:
 def test_a_bucket_that_does_not_exist_is_unavailable_not_empty(s3_url: str) -> None:
     blobs = FsspecBlobs("s3://nowhere/x", key="test", secret="test", client_kwargs={"endpoint_url": s3_url})
     with pytest.raises(StorageUnavailable, match="s3://nowhere/x"):
-        list(blobs.digests())
+        [blob.digest for blob in blobs.kept()]
+
+
+def test_a_folder_renews_what_is_put_or_asked_for(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    digest = blobs.put(b"tide")
+    path = tmp_path / digest[7:9] / digest[9:]
+    now = datetime.now(UTC)
+    for use in (lambda: blobs.put(b"tide"), lambda: blobs.exists(digest)):
+        os.utime(path, (0, 0))
+        assert next(blobs.kept()).used == datetime(1970, 1, 1, tzinfo=UTC)
+        use()
+        assert next(blobs.kept()).used > now - timedelta(minutes=1)
+    os.utime(path, (0, 0))
+    assert blobs.delete(digest, unused_since=now)
+    assert not list(tmp_path.glob("??/.*"))
+
+
+def test_an_object_that_was_written_long_ago_is_written_again_when_it_is_put(tmp_path: Path) -> None:
+    blobs = FsspecBlobs("memory://old-blobs")
+    digest = blobs.put(b"tide")
+    (path,) = blobs._files.find(blobs._root)
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    blobs._files.store[path].created = blobs._files.store[path].modified = long_ago
+    assert next(blobs.kept()).used == long_ago
+    blobs.put(b"tide")
+    assert next(blobs.kept()).used > long_ago
+    blobs.delete(digest)

@@ -6,9 +6,10 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from tidewheel.blobs.store import PREFIX, checked, digest_of, hex_of, missing
+from tidewheel.blobs.store import PREFIX, KeptBlob, checked, digest_of, hex_of, missing
 from tidewheel.clock import new_id
 from tidewheel.errors import StorageUnavailable
 
@@ -26,7 +27,7 @@ class FolderBlobs:
         digest = digest_of(data)
         path = self._path(digest)
         try:
-            if not path.exists() or path.stat().st_size != len(data):
+            if not self._renewed(path) or path.stat().st_size != len(data):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._write(path, data)
         except OSError as error:
@@ -62,32 +63,62 @@ class FolderBlobs:
         return checked(digest, data, str(path))
 
     def exists(self, digest: str) -> bool:
-        """Say whether the digest is kept."""
+        """Say whether the digest is kept; what was asked for is safe from collection for its grace period."""
         path = self._path(digest)
         try:
-            return path.exists()
+            return self._renewed(path)
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    def delete(self, digest: str) -> None:
-        """Forget the digest; raises StorageUnavailable where the folder cannot be written."""
+    def delete(self, digest: str, *, unused_since: datetime | None = None) -> bool:
+        """Forget the digest; raises StorageUnavailable where the folder cannot be written.
+
+        The file is put aside first and its time read then: whoever puts the same bytes meanwhile either renewed its
+        time before, and it is put back, or finds no file, and writes it anew.
+        """
         path = self._path(digest)
+        aside = path.with_name(f".partial-{new_id()}")
         try:
-            path.unlink(missing_ok=True)
+            path.rename(aside)
+            if unused_since is not None and _used(aside.stat()) > unused_since:
+                aside.rename(path)
+                return False
+            aside.unlink()
+        except FileNotFoundError:
+            return True
         except OSError as error:
             raise StorageUnavailable(
                 f"{path} cannot be deleted: {error.strerror or error}.", "Make the folder writable, then try again."
             ) from error
+        return True
 
-    def digests(self) -> Iterator[str]:
-        """Iterate over all digests; half-written files are passed over."""
+    def kept(self) -> Iterator[KeptBlob]:
+        """Iterate over all that is kept; half-written files are passed over."""
         for path in self.folder.glob("??/*"):
-            if not path.name.startswith("."):
-                yield PREFIX + path.parent.name + path.name
+            if path.name.startswith("."):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # another collector was faster
+                found = path.stat()
+                digest = PREFIX + path.parent.name + path.name
+                yield KeptBlob(digest=digest, size=found.st_size, used=_used(found))
+
+    def _renewed(self, path: Path) -> bool:
+        """Say whether a file is there, and mark it as used now."""
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            return path.exists()  # a store that can only be read; nobody collects there
+        return True
 
     def _path(self, digest: str) -> Path:
         text = hex_of(digest)
         return self.folder / text[:2] / text[2:]
+
+
+def _used(found: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(found.st_mtime, UTC)
 
 
 def _unreadable(path: Path, error: OSError) -> StorageUnavailable:

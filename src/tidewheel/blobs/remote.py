@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tidewheel.blobs.store import PREFIX, checked, digest_of, hex_of, missing
+from tidewheel.blobs.store import PREFIX, KeptBlob, checked, digest_of, hex_of, missing
 from tidewheel.errors import InvalidInput, MissingExtra, StorageUnavailable, TidewheelError
 
+_RENEWED = timedelta(minutes=10)  # far below the shortest grace period of a collection
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")  # what the file systems of fsspec call it
 _EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "az": "azure"}
 
 
@@ -33,7 +36,7 @@ class FsspecBlobs:
         digest = digest_of(data)
         path = self._path(digest)
         with self._translated():
-            if self._size(path) != len(data):
+            if self._size_if_recent(path) != len(data):
                 self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 self._files.pipe_file(path, data)
         return digest
@@ -54,26 +57,42 @@ class FsspecBlobs:
         with self._translated():
             return bool(self._files.exists(path))
 
-    def delete(self, digest: str) -> None:
-        """Forget the digest."""
+    def delete(self, digest: str, *, unused_since: datetime | None = None) -> bool:
+        """Forget the digest. An object store cannot compare and delete at once: between both lies one round trip."""
         path = self._path(digest)
         with self._translated(), contextlib.suppress(FileNotFoundError):
+            if unused_since is not None and self._used(self._files.info(path)) > unused_since:
+                return False
             self._files.rm_file(path)
+        return True
 
-    def digests(self) -> Iterator[str]:
-        """Iterate over all digests."""
+    def kept(self) -> Iterator[KeptBlob]:
+        """Iterate over all that is kept."""
         with self._translated():
-            paths = self._files.find(self._root)
-        for path in paths:
+            found = self._files.find(self._root, detail=True)
+        for path, info in found.items():
             parent, name = path.rsplit("/", 2)[-2:]
             if len(parent) == 2 and len(name) == 62:
-                yield PREFIX + parent + name
+                yield KeptBlob(digest=PREFIX + parent + name, size=int(info["size"]), used=self._used(info))
 
-    def _size(self, path: str) -> int | None:
+    def _size_if_recent(self, path: str) -> int | None:
+        """Return the size of an object; None for one so old that it is written again, to be safe from collection."""
         try:
-            return int(self._files.info(path)["size"])
+            info = self._files.info(path)
         except FileNotFoundError:
             return None
+        return int(info["size"]) if datetime.now(UTC) - self._used(info) < _RENEWED else None
+
+    def _used(self, info: Mapping[str, Any]) -> datetime:
+        """Return when an object was written; a store that does not tell it is taken to have written it just now."""
+        found = next((info[name] for name in _TIMES if info.get(name) is not None), None)
+        if isinstance(found, int | float):
+            return datetime.fromtimestamp(found, UTC)
+        if isinstance(found, str):
+            found = datetime.fromisoformat(found)
+        if not isinstance(found, datetime):
+            return datetime.now(UTC)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     def _path(self, digest: str) -> str:
         text = hex_of(digest)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 from tidewheel.errors import CorruptBlob, InvalidInput, MissingBlob
@@ -11,8 +13,20 @@ from tidewheel.errors import CorruptBlob, InvalidInput, MissingBlob
 PREFIX = "sha256:"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptBlob:
+    """Bytes that a store keeps, as its listing tells them."""
+
+    digest: str  # sha256:<hex>
+    size: int  # bytes
+    used: datetime  # when they were put last; a folder also counts when they were asked for by `exists`
+
+
 class BlobStore(Protocol):
-    """Immutable bytes under the digest of their content; safe for many processes at once."""
+    """Immutable bytes under the digest of their content; safe for many processes at once.
+
+    What is put, or asked for by `exists`, is about to be relied on: a collector leaves it alone for its grace period.
+    """
 
     def put(self, data: bytes) -> str:
         """Keep the bytes and return their digest; the same bytes again cost nothing.
@@ -29,12 +43,12 @@ class BlobStore(Protocol):
         """Say whether bytes are kept under the digest."""
         ...
 
-    def delete(self, digest: str) -> None:
-        """Forget the bytes; nothing happens when they are not there."""
+    def delete(self, digest: str, *, unused_since: datetime | None = None) -> bool:
+        """Forget the bytes, with `unused_since` only if nobody has put them since; say whether they are gone."""
         ...
 
-    def digests(self) -> Iterator[str]:
-        """Iterate over all digests kept, in no order."""
+    def kept(self) -> Iterator[KeptBlob]:
+        """Iterate over all that is kept, in no order."""
         ...
 
 
@@ -78,11 +92,13 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
+        self._used: dict[str, datetime] = {}
 
     def put(self, data: bytes) -> str:
         """Keep the bytes; return their digest."""
         digest = digest_of(data)
         self._kept[digest] = bytes(data)
+        self._used[digest] = datetime.now(UTC)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -95,13 +111,20 @@ class MemoryBlobs:
     def exists(self, digest: str) -> bool:
         """Say whether the digest is kept."""
         hex_of(digest)
+        if digest in self._kept:
+            self._used[digest] = datetime.now(UTC)
         return digest in self._kept
 
-    def delete(self, digest: str) -> None:
+    def delete(self, digest: str, *, unused_since: datetime | None = None) -> bool:
         """Forget the digest."""
         hex_of(digest)
+        if unused_since is not None and self._used.get(digest, unused_since) > unused_since:
+            return False
         self._kept.pop(digest, None)
+        self._used.pop(digest, None)
+        return True
 
-    def digests(self) -> Iterator[str]:
-        """Iterate over all digests."""
-        return iter(tuple(self._kept))
+    def kept(self) -> Iterator[KeptBlob]:
+        """Iterate over all that is kept."""
+        for digest, data in tuple(self._kept.items()):
+            yield KeptBlob(digest=digest, size=len(data), used=self._used[digest])

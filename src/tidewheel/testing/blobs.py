@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import pytest
@@ -60,16 +61,16 @@ class BlobStoreContract:
         """Putting again is allowed, changes nothing and gives the same digest."""
         first, again = blobs.put(b"tide"), blobs.put(b"tide")
         _same(first, again)
-        _same(list(blobs.digests()), [first])
+        _same([blob.digest for blob in blobs.kept()], [first])
 
-    def test_digests_lists_all_and_only_what_is_kept(self, blobs: BlobStore) -> None:
+    def test_kept_lists_all_and_only_what_is_kept(self, blobs: BlobStore) -> None:
         """The listing is what garbage collection goes by; deleting while it runs is allowed."""
-        _same(list(blobs.digests()), [])
+        _same([blob.digest for blob in blobs.kept()], [])
         kept = {blobs.put(f"{number}".encode()) for number in range(20)}
-        _same(set(blobs.digests()), kept)
-        for digest in blobs.digests():
+        _same({blob.digest for blob in blobs.kept()}, kept)
+        for digest in [blob.digest for blob in blobs.kept()]:
             blobs.delete(digest)
-        _same(list(blobs.digests()), [])
+        _same([blob.digest for blob in blobs.kept()], [])
 
     def test_what_is_not_there_is_missing(self, blobs: BlobStore) -> None:
         """A digest that is not kept is named in the error, and its mend."""
@@ -84,6 +85,19 @@ class BlobStoreContract:
         blobs.delete(digest)
         _same((blobs.exists(digest), blobs.exists(other)), (False, True))
         _same(blobs.get(blobs.put(b"tide")), b"tide")
+
+    def test_what_was_put_lately_is_not_deleted_as_unused(self, blobs: BlobStore) -> None:
+        """A collector says since when nobody may have used a blob; putting it again is using it."""
+        began = datetime.now(UTC) - timedelta(minutes=5)
+        digest = blobs.put(b"tide")
+        (found,) = blobs.kept()
+        _same((found.digest, found.size), (digest, 4))
+        _same(began < found.used < datetime.now(UTC) + timedelta(minutes=5), expected=True)
+        _same(blobs.delete(digest, unused_since=began), expected=False)
+        _same(blobs.get(digest), b"tide")
+        _same(blobs.delete(digest, unused_since=datetime.now(UTC) + timedelta(minutes=5)), expected=True)
+        _same(blobs.exists(digest), expected=False)
+        _same(blobs.delete(digest, unused_since=began), expected=True)
 
     @pytest.mark.parametrize("text", NO_DIGESTS)
     def test_what_is_no_digest_is_refused(self, blobs: BlobStore, text: str) -> None:
@@ -111,10 +125,10 @@ class BlobStoreContract:
     def test_what_others_do_is_seen_at_once(self, blobs: BlobStore, ground: BlobGround) -> None:
         """No listing is remembered: a blob that another process removed is kept again when it is put again."""
         digest = blobs.put(b"tide")
-        _same(list(blobs.digests()), [digest])
+        _same([blob.digest for blob in blobs.kept()], [digest])
         ground.lose(digest)
         _same(blobs.exists(digest), expected=False)
-        _same(list(blobs.digests()), [])
+        _same([blob.digest for blob in blobs.kept()], [])
         blobs.put(b"tide")
         _same(blobs.get(digest), b"tide")
 
@@ -131,7 +145,7 @@ class BlobStoreContract:
         data = [bytes([number % 7]) * 10_000 for number in range(56)]
         with ThreadPoolExecutor(8) as pool:
             digests = list(pool.map(blobs.put, data))
-        _same(sorted(set(digests)), sorted(blobs.digests()))
+        _same(sorted(set(digests)), sorted(blob.digest for blob in blobs.kept()))
         for digest, expected in zip(digests, data, strict=True):
             _same(blobs.get(digest), expected)
 

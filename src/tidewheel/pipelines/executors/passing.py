@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
-from tidewheel.blobs.store import BlobStore, checked
+from tidewheel.blobs.store import BlobStore, KeptBlob, checked
 
 
 class PassingBlobs:
@@ -36,10 +37,10 @@ class PassingBlobs:
         """Say whether the store keeps the digest."""
         return self.behind.exists(digest)
 
-    def delete(self, digest: str) -> None:
+    def delete(self, digest: str, *, unused_since: datetime | None = None) -> bool:
         """Forget the digest in the store."""
-        self.behind.delete(digest)
+        return self.behind.delete(digest, unused_since=unused_since)
 
-    def digests(self) -> Iterator[str]:
-        """Iterate over all digests of the store."""
-        return self.behind.digests()
+    def kept(self) -> Iterator[KeptBlob]:
+        """Iterate over all that the store keeps."""
+        return self.behind.kept()
