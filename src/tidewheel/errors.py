@@ -136,3 +136,11 @@ class NotReady(TidewheelError, RuntimeError):
 
 class ModelFailed(TidewheelError, RuntimeError):
     """A served model could not score a request that fits its signature."""
+
+
+class EnvironmentUnavailable(TidewheelError, RuntimeError):
+    """An environment cannot be made again: its Python or a package of its lock is not to be had."""
+
+
+class Unauthorized(TidewheelError, PermissionError):
+    """A caller has not shown that it may do what it asks for."""

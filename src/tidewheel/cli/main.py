@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from tidewheel.cli import data, loop, models, rerun, runs, servers
+from tidewheel.cli import data, loop, models, reproduce, rerun, runs, servers
 from tidewheel.errors import TidewheelError
 
 cli = typer.Typer(
@@ -19,7 +19,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (*servers.COMMANDS, *runs.COMMANDS, *rerun.COMMANDS):
+for command in (*servers.COMMANDS, *runs.COMMANDS, *rerun.COMMANDS, *reproduce.COMMANDS):
     cli.command(epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(data.group, name="data")
 cli.add_typer(models.group, name="models")

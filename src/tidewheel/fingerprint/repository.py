@@ -85,6 +85,14 @@ def patch_of(tree: Tree, leave_out: tuple[str, ...] = ()) -> bytes:
     return _answer(tree.root, *words, "--", ":(top)", *excluded)
 
 
+def tracked_among(root: Path, paths: tuple[str, ...]) -> frozenset[str]:
+    """Return those of some paths that git tracks."""
+    if not paths:
+        return frozenset()
+    found = _answer(root, "ls-files", "-z", "--", *(f":(top,literal){path}" for path in paths))
+    return frozenset(found.decode("utf-8", "surrogateescape").split("\0")) - {""}
+
+
 def has_commit(root: Path, commit: str) -> bool:
     """Say whether a repository still has a commit."""
     try:

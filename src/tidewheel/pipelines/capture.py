@@ -20,7 +20,7 @@ from tidewheel.database.values import from_json, to_json
 from tidewheel.fingerprint.environment import local_distributions
 from tidewheel.fingerprint.machine import this_machine
 from tidewheel.fingerprint.place import module_place
-from tidewheel.fingerprint.repository import Look, Tree, origin_of, patch_of, repository_of
+from tidewheel.fingerprint.repository import Look, Tree, origin_of, patch_of, repository_of, tracked_among
 from tidewheel.fingerprint.secrecy import looks_secret
 from tidewheel.pipelines.modules import Imported, imported_modules
 
@@ -50,6 +50,7 @@ class Sources:
     origin: str  # address of the repository's remote without credentials, "" without one
     patch: str  # blob of the difference from the commit, "" when there is none
     files: Mapping[str, str]  # path below the root to blob: new files, or all that were imported
+    tracked: Mapping[str, str]  # imported files of the repository to blob: for when it has lost the commit
     outside: Mapping[str, str]  # path below `outside/` to blob: imported from elsewhere
     import_roots: tuple[str, ...]  # folders that belong on sys.path, relative to the root or below `outside/`
     imported: tuple[str, ...]  # project files below the root that were loaded when the run began
@@ -175,6 +176,8 @@ def _new_files(tree: Tree, home: Path, omitted: dict[str, str]) -> list[str]:
     """Return the new files of a repository, its sources first; the home of tidewheel is none of them."""
     own = home.resolve()
     found = [path for path in tree.untracked if not (tree.root / path).is_relative_to(own)]
+    if len(found) < len(tree.untracked):
+        _note(own / ".gitignore", "*\n")  # git need not list every blob the next time
     found.sort(key=lambda path: (not path.endswith((".py", ".toml", ".sql", ".yaml", ".yml", ".json")), path))
     if len(found) > MOST_FILES:
         omitted["new files"] = f"there are {len(found)}; the first {MOST_FILES} were looked at"
@@ -186,6 +189,8 @@ def _record(survey: _Survey, function: Callable[..., Any], blobs: BlobStore) -> 
     budget = _Budget(omitted)
     files = {path: budget.take(path, survey.root / path, blobs) for path in survey.inside}
     outside = {path: budget.take(path, file, blobs) for path, file in survey.outside.items()}
+    known = tracked_among(survey.root, tuple(survey.imported)) if survey.tree else frozenset()
+    tracked = {path: budget.take(path, survey.root / path, blobs) for path in sorted(known)}
     return {
         "root": str(survey.root),
         "repository": survey.tree is not None,
@@ -193,6 +198,7 @@ def _record(survey: _Survey, function: Callable[..., Any], blobs: BlobStore) -> 
         "origin": origin_of(survey.tree.root) if survey.tree else "",
         "patch": _patch(survey.tree, blobs, omitted) if survey.tree and survey.tree.changed else "",
         "files": {path: digest for path, digest in files.items() if digest},
+        "tracked": {path: digest for path, digest in tracked.items() if digest},
         "outside": {path: digest for path, digest in outside.items() if digest},
         "import_roots": survey.import_roots,
         "imported": survey.imported,
