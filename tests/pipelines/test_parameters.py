@@ -46,7 +46,7 @@ def typed(  # type: ignore[no-untyped-def] # `free` has no annotation on purpose
         ("place", "a/b", Path("a/b")),
         ("mode", "slow", "slow"),
         ("frame", "bikes", Input(kind="dataset", name="bikes")),
-        ("free", "8", "8"),
+        ("free", "bikes", "bikes"),
     ],
 )
 def test_bind_reads_text_as_the_annotated_type(name: str, given: Any, expected: Any) -> None:

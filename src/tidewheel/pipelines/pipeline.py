@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from tidewheel.errors import InvalidInput
 from tidewheel.pipelines.active import entering, recorder
+from tidewheel.pipelines.identity import check_body
 from tidewheel.pipelines.wish import Input
 
 P = ParamSpec("P")
@@ -28,12 +29,14 @@ class Pipeline(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Execute the body; inside the run of another pipeline its steps belong to that run.
 
-        Raises InvalidInput where an input is picked by the store, which only a run can do.
+        Raises InvalidInput where an input is picked by the store, which only a run can do, and for a body that looks at
+        a value that waits in a way that Python does not let through (`is None`).
         """
         taker = recorder()
         if taker is None:
             self._refuse_inputs(args, kwargs)
             return self.__wrapped__(*args, **kwargs)
+        check_body(self.__wrapped__, self.name)
         bound = self._bound(args, kwargs)
         for name, item in bound.arguments.items():
             if type(item) is Input:
