@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tidewheel.errors import Conflict, InvalidInput, NotFound
+from tidewheel.errors import Conflict, InvalidInput, NotFound, TidewheelError
 from tidewheel.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from tidewheel.models.scorer import Scorer
     from tidewheel.pipelines.pipeline import Pipeline
     from tidewheel.pipelines.plan import Plan
+    from tidewheel.pipelines.reproduce import Reproduction, Wish
     from tidewheel.pipelines.runs import Run, RunEvent
+    from tidewheel.pipelines.sweep import Ranking, Sweep
     from tidewheel.pipelines.why import Why
 
 ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "rollout", "triggers", "loop")
@@ -117,7 +119,26 @@ class App:
 
     def run(self, pipeline: str | Pipeline[Any, Any], **parameters: Any) -> Run:
         """Run a pipeline: the decorated function itself or `FILE.py:NAME`."""
-        return run_pipeline(self.store, pipeline, parameters, executor=self.settings.executor)
+        from tidewheel.pipelines.notebook import notebook_watcher
+
+        watcher, where = notebook_watcher(), self.settings.executor
+        return run_pipeline(self.store, pipeline, parameters, executor=where, on_event=watcher)
+
+    def sweep(
+        self,
+        pipeline: str | Pipeline[Any, Any],
+        *,
+        grid: Mapping[str, Sequence[Any]],
+        parameters: Mapping[str, Any] | None = None,
+        jobs: int | None = None,
+        by: str | None = None,
+        largest: bool = False,
+    ) -> Sweep:
+        """Run a pipeline once for each point of a grid, over parameters that all share; `by` names what ranks."""
+        from tidewheel.pipelines.sweep import Ranking
+
+        order, where = Ranking(by=by, largest=largest), self.settings.executor
+        return sweep_pipeline(self.store, pipeline, grid, parameters or {}, jobs=jobs, ranking=order, executor=where)
 
     def plan(self, pipeline: str | Pipeline[Any, Any], **parameters: Any) -> Plan:
         """Say which steps would run or come from the cache, without running them."""
@@ -128,6 +149,15 @@ class App:
         from tidewheel.pipelines.why import why
 
         return why(self.store, run_or_step)
+
+    def reproduce(self, run: str, *, here: bool = False, rtol: float = 1e-6, atol: float = 1e-9) -> Reproduction:
+        """Run an old run again from its lock, sources and inputs, and compare each output."""
+        from tidewheel.pipelines.likeness import Tolerance
+        from tidewheel.pipelines.reproduce import Wish
+
+        tolerance = Tolerance(relative=rtol, absolute=atol)
+        wish = Wish(here=here, tolerance=tolerance, executor=self.settings.executor)
+        return reproduce_run(self.settings, run, wish)
 
     def load(self, model: str) -> Scorer:
         """Return the scorer of `name@champion`, `name:3` or the newest `name`, for use in this process."""
@@ -207,6 +237,32 @@ def run_pipeline(
     )
 
 
+def sweep_pipeline(
+    store: Store,
+    target: str | Pipeline[Any, Any],
+    grid: Mapping[str, Sequence[Any]],
+    parameters: Mapping[str, Any],
+    *,
+    jobs: int | None = None,
+    ranking: Ranking | None = None,
+    executor: str = "inline",
+    on_event: Callable[[RunEvent], None] | None = None,
+) -> Sweep:
+    """Run a pipeline once for each point of a grid; one that was not finished is gone on with."""
+    from tidewheel.pipelines.sweep import run_sweep
+
+    return run_sweep(
+        store,
+        load_pipeline(target),
+        grid,
+        parameters,
+        jobs=jobs,
+        ranking=ranking,
+        executor=executor,
+        on_event=on_event,
+    )
+
+
 def plan_pipeline(store: Store, target: str | Pipeline[Any, Any], parameters: Mapping[str, Any]) -> Plan:
     """Plan a pipeline without running a step."""
     from tidewheel.pipelines.plan import plan_run
@@ -241,6 +297,34 @@ def rerun_pipeline(
     from tidewheel.pipelines.rerun import rerun_run
 
     return rerun_run(store, run_id, load_pipeline(target), start=start, executor=executor, on_event=on_event)
+
+
+def reproduce_run(settings: Settings, run_id: str, wish: Wish | None = None) -> Reproduction:
+    """Run an old run again from its lock, sources and inputs, and compare each output."""
+    from tidewheel.pipelines import reproduce
+
+    store = open_store(settings)
+    # The process of the rebuilt environment opens the same store, whatever the settings beside its sources say.
+    variables = {"home": settings.home, "database_url": settings.database_url, "blob_url": settings.blobs}
+    named = {f"TIDEWHEEL_{name.upper()}": str(value) for name, value in variables.items() if str(value)}
+    try:
+        return reproduce.reproduce_run(store, run_id, wish or reproduce.Wish(), named)
+    finally:
+        store.close()
+
+
+def replay_run(settings: Settings, run_id: str, wish: Wish, report: str) -> None:
+    """Be the process of a rebuilt environment: execute the old run again and write down what came of it."""
+    from tidewheel.pipelines.replay import replay
+    from tidewheel.pipelines.reproduce import as_json, write_report
+
+    store = open_store(settings)
+    try:
+        write_report(Path(report), as_json(replay(store, run_id, wish)))
+    except TidewheelError as error:
+        write_report(Path(report), {"error": error.what, "mend": error.mend})
+    finally:
+        store.close()
 
 
 def lineage_of(

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from tidewheel.cli import data, loop, models, reproduce, rerun, runs, servers
+from tidewheel.cli import data, journal, loop, models, reproduce, rerun, runs, servers, sweep
 from tidewheel.errors import TidewheelError
 
 cli = typer.Typer(
@@ -19,7 +19,14 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (*servers.COMMANDS, *runs.COMMANDS, *rerun.COMMANDS, *reproduce.COMMANDS):
+for command in (
+    *servers.COMMANDS,
+    *runs.COMMANDS,
+    *journal.COMMANDS,
+    *sweep.COMMANDS,
+    *rerun.COMMANDS,
+    *reproduce.COMMANDS,
+):
     cli.command(epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(data.group, name="data")
 cli.add_typer(models.group, name="models")
@@ -35,7 +42,6 @@ def run() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         if os.environ.get("TIDEWHEEL_TRACEBACK"):
@@ -43,6 +49,17 @@ def run() -> None:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         print("  This was not foreseen. See where with TIDEWHEEL_TRACEBACK=1, and report it.", file=sys.stderr)
         sys.exit(70)
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """Write out what is left; a reader who has gone (`| head`) is no error, also not at the interpreter's end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(error: TidewheelError) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from tidewheel.cli.opened import opened, settings_for
-from tidewheel.cli.runs import RunId, Target
+from tidewheel.cli.runs import RunId
 from tidewheel.cli.show import Command, HomeOption, JsonFlag, json_out
+from tidewheel.cli.words import Target
 
 
 def rerun(

@@ -1,19 +1,15 @@
-"""`tidewheel run`, `plan`, `why`, `runs`, `resume`, `lineage`, `alerts`, `audit`."""
+"""`tidewheel run`, `plan`, `why`, `resume`, `lineage`, `alerts`, `audit`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tidewheel.cli.opened import opened, settings_for
 from tidewheel.cli.show import Command, HomeOption, JsonFlag, json_out, table
-from tidewheel.errors import InvalidInput
+from tidewheel.cli.words import ParameterFile, Parameters, Target, parameters_from
 
-Target = Annotated[str, typer.Argument(help="FILE.py:PIPELINE or package.module:PIPELINE.")]
-Parameters = Annotated[
-    list[str] | None, typer.Option("--param", "-p", help="A parameter as name=value; several are allowed.")
-]
 RunId = Annotated[str, typer.Argument(help="Id of a run or step, or enough of it to be the only one.")]
 
 
@@ -21,6 +17,7 @@ def run(
     *,
     target: Target,
     param: Parameters = None,
+    params: ParameterFile = "",
     executor: Annotated[str, typer.Option(help="Where steps run: inline or process.")] = "",
     home: HomeOption = "",
     json: JsonFlag = False,
@@ -31,7 +28,11 @@ def run(
 
     with opened(home) as store, progress(quiet=json) as on_event:
         done = run_pipeline(
-            store, target, _parsed(param), executor=executor or settings_for(home).executor, on_event=on_event
+            store,
+            target,
+            parameters_from(param, params),
+            executor=executor or settings_for(home).executor,
+            on_event=on_event,
         )
     if json:
         json_out(done)
@@ -39,22 +40,19 @@ def run(
         print(f"run {done.id} {done.state}   why: tidewheel why {done.id[-12:]}")
 
 
-def _parsed(pairs: list[str] | None) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in pairs or ():
-        name, mark, value = pair.partition("=")
-        if not mark or not name.isidentifier():
-            raise InvalidInput(f"--param {pair!r} is not name=value.", "Write it like: --param depth=8")
-        found[name] = value
-    return found
-
-
-def plan(*, target: Target, param: Parameters = None, home: HomeOption = "", json: JsonFlag = False) -> None:
+def plan(
+    *,
+    target: Target,
+    param: Parameters = None,
+    params: ParameterFile = "",
+    home: HomeOption = "",
+    json: JsonFlag = False,
+) -> None:
     """Show which steps would run and which would come from the cache, and why, without running them."""
     from tidewheel.app import plan_pipeline
 
     with opened(home) as store:
-        planned = plan_pipeline(store, target, _parsed(param))
+        planned = plan_pipeline(store, target, parameters_from(param, params))
     if json:
         json_out(planned)
         return
@@ -72,33 +70,6 @@ def why(*, run: RunId, home: HomeOption = "", json: JsonFlag = False) -> None:
         json_out(found)
         return
     print("\n".join(found.lines()))
-
-
-def runs(
-    *,
-    pipeline: Annotated[str, typer.Option(help="Only runs of this pipeline.")] = "",
-    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = 20,
-    home: HomeOption = "",
-    json: JsonFlag = False,
-) -> None:
-    """List runs, newest first."""
-    from tidewheel.pipelines import runs as journal
-
-    with opened(home) as store:
-        found = journal.list_runs(store, pipeline=pipeline or None, limit=limit)
-    if json:
-        json_out(found)
-        return
-    rows = ((item.id, item.pipeline, item.state, item.started, _seconds(item), item.error) for item in found)
-    table(
-        ("run", "pipeline", "state", "started", "seconds", "error"),
-        rows,
-        empty="No run yet. Start one with: tidewheel run FILE.py:PIPELINE",
-    )
-
-
-def _seconds(run: Any) -> float | None:
-    return round((run.ended - run.started).total_seconds(), 2) if run.ended else None
 
 
 def resume(
@@ -182,7 +153,6 @@ COMMANDS = (
     Command(function=run, example="tidewheel run bikes.py:bikes --param depth=8"),
     Command(function=plan, example="tidewheel plan bikes.py:bikes"),
     Command(function=why, example="tidewheel why 7f3a"),
-    Command(function=runs, example="tidewheel runs --pipeline bikes"),
     Command(function=resume, example="tidewheel resume bikes.py:bikes 7f3a"),
     Command(function=lineage, example="tidewheel lineage bikes@champion --up"),
     Command(function=alerts, example="tidewheel alerts bikes"),

@@ -14,6 +14,7 @@ from tidewheel.pipelines.records import Run, StepRecord
 
 if TYPE_CHECKING:
     from tidewheel.pipelines.plan import Plan
+    from tidewheel.pipelines.sweep import Sweep
     from tidewheel.pipelines.why import Why
 
 LARGEST_OUTPUT = 10_000_000  # bytes of an output that is loaded for its preview
@@ -56,6 +57,25 @@ def why_html(why: Why) -> str:
     ]
     head = f"<b>{escape(why.pipeline)}</b> {_state(why.state)} <code>{escape(why.run_id)}</code>"
     return _whole([f"<p>{head}<br>started because: {escape(cause)}</p>", _table(("step", "state", "because"), rows)])
+
+
+def sweep_html(sweep: Sweep) -> str:
+    """Return the points of a sweep, ranked."""
+    names = list(sweep.points[0].parameters)
+    numbers = list(dict.fromkeys(name for point in sweep.points for name in point.numbers))[:6]
+    rows = [
+        (
+            *(escape(_cut(str(value), 60)) for value in point.parameters.values()),
+            _state(point.state),
+            *(f"{point.numbers[name]:.6g}" if name in point.numbers else "" for name in numbers),
+            f"<code>{escape(point.run_id[-12:])}</code>",
+            escape(_cut(point.error, 200)),
+        )
+        for point in sweep.points
+    ]
+    columns = (*names, "state", *(name or "output" for name in numbers), "run", "error")
+    head = f"<b>{escape(sweep.pipeline)}</b> {_state(sweep.state)} <code>{escape(sweep.id)}</code>"
+    return _whole([f"<p>{head}</p>", _table(columns, rows)])
 
 
 def follower_html(follower: Follower, now: datetime) -> str:
