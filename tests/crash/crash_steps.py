@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from tidewheel.pipelines.active import step_context
@@ -66,6 +67,21 @@ def tide(start: int, blob: bytes, book: str) -> list[int]:
         announce(f"{start}", book)
     last = stumbles(sums[1], book)
     return [first, size, sums[0], last, len(rest), len(blob)]
+
+
+@step(side_effect=True)
+def held(book: str, gate: str) -> int:
+    """Go on until a file is there."""
+    note(book, "held")
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    return 1
+
+
+@pipeline
+def wait(start: int, blob: bytes, book: str) -> int:
+    """A step that lasts as long as the test wants: until the file `<book>.gate` is there."""
+    return held(f"{book}", f"{book}.gate") + start + 0 * len(blob)
 
 
 def expected(start: int) -> list[int]:

@@ -1,7 +1,8 @@
 """Forks one process per order, lets it run or resume the pipeline, and kills it where the order says.
 
-Reads JSON lines: {"url", "home", "start", "book", "run", "kill_at", "kill_after", "executor"}; answers each with
-{"status": exit code or minus signal, "boundaries": names reached}.
+Reads JSON lines: {"url", "home", "blobs", "start", "book", "run", "kill_at", "stop_at", "kill_after", "executor",
+"pipeline", "lease"}; answers each with {"status": exit code or minus signal, "boundaries": names reached, "error": what
+was raised, "stopped": process that waits at `stop_at`}. {"go_on": process} lets that one go on, to its end.
 """
 
 from __future__ import annotations
@@ -18,22 +19,27 @@ from tidewheel.app import import_tables
 from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.clock import SystemClock
 from tidewheel.database.database import open_database
+from tidewheel.errors import TidewheelError
 from tidewheel.lineage.store import Store
 from tidewheel.pipelines.runs import resume_run, start_run
 from tidewheel.pipelines.target import load_target
 
-PIPELINE = load_target(f"{Path(__file__).with_name('crash_steps.py')}:tide")
+STEPS = Path(__file__).with_name("crash_steps.py")
+PIPELINES = {name: load_target(f"{STEPS}:{name}") for name in ("tide", "wait")}
 BLOB = b"blob" * 750
+STOPPED: dict[int, int] = {}  # process that was stopped, and the pipe on which it reports
 
 
 def execute(order: dict[str, Any], report: int) -> None:
     """Run or resume; die at the boundary that the order names."""
     store = Store(
         database=open_database(order["url"]),
-        blobs=FolderBlobs(Path(order["home"]) / "blobs"),
+        blobs=FolderBlobs(Path(order.get("blobs") or order["home"]) / "blobs"),
         clock=SystemClock(),
         home=Path(order["home"]),
+        lease_seconds=order.get("lease", 60.0),
     )
+    pipeline = PIPELINES[order.get("pipeline", "tide")]
     reached = 0
 
     def on_boundary(name: str) -> None:
@@ -42,13 +48,15 @@ def execute(order: dict[str, Any], report: int) -> None:
         os.write(report, f"{name}\n".encode())
         if reached == order.get("kill_at"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if reached == order.get("stop_at"):
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     executor = order.get("executor", "inline")
     if order.get("run"):
-        resume_run(store, order["run"], PIPELINE, executor=executor, on_boundary=on_boundary)
+        resume_run(store, order["run"], pipeline, executor=executor, on_boundary=on_boundary)
     else:
         parameters = {"start": order["start"], "blob": BLOB, "book": order["book"]}
-        start_run(store, PIPELINE, parameters, executor=executor, on_boundary=on_boundary)
+        start_run(store, pipeline, parameters, executor=executor, on_boundary=on_boundary)
 
 
 def forked(order: dict[str, Any]) -> dict[str, Any]:
@@ -61,6 +69,8 @@ def forked(order: dict[str, Any]) -> dict[str, Any]:
         try:
             execute(order, writing)
             status = 0
+        except TidewheelError as error:
+            os.write(writing, f"error {type(error).__name__}: {error.what}\n".encode())
         finally:
             os._exit(status)
     os.close(writing)
@@ -70,17 +80,35 @@ def forked(order: dict[str, Any]) -> dict[str, Any]:
         _, raw = os.waitpid(child, 0)
         killer.cancel()
     else:
-        _, raw = os.waitpid(child, 0)
+        _, raw = os.waitpid(child, os.WUNTRACED)
+    if os.WIFSTOPPED(raw):
+        STOPPED[child] = reading
+        return {"stopped": child}
+    return ended(raw, reading)
+
+
+def ended(raw: int, reading: int) -> dict[str, Any]:
+    """Return how a child ended and what it reported."""
     with os.fdopen(reading) as pipe:
-        names = pipe.read().split()
-    return {"status": os.waitstatus_to_exitcode(raw), "boundaries": names}
+        lines = pipe.read().splitlines()
+    errors = [line.removeprefix("error ") for line in lines if line.startswith("error ")]
+    names = [line for line in lines if not line.startswith("error ")]
+    return {"status": os.waitstatus_to_exitcode(raw), "boundaries": names, "error": "".join(errors)}
+
+
+def gone_on(child: int) -> dict[str, Any]:
+    """Let a stopped child go on, and wait for its end."""
+    os.kill(child, signal.SIGCONT)
+    _, raw = os.waitpid(child, 0)
+    return ended(raw, STOPPED.pop(child))
 
 
 def main() -> None:
     """Serve orders until there are no more."""
     import_tables()
     for line in sys.stdin:
-        print(json.dumps(forked(json.loads(line))), flush=True)
+        order = json.loads(line)
+        print(json.dumps(gone_on(order["go_on"]) if "go_on" in order else forked(order)), flush=True)
 
 
 if __name__ == "__main__":

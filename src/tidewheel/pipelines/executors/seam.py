@@ -206,6 +206,11 @@ def _check(step: Step[..., Any], result: Any, secrets: Secrets) -> None:
 
 
 def _encoded(item: Any, shelf: Shelf, *, record: bool = False) -> Stored:
-    return Patience(shelf.patience, lambda text: print(text, file=sys.stderr)).keep(
+    return Patience(shelf.patience, _log).keep(
         lambda: encode_record(item, shelf) if record else encode(item, shelf, paths=True)
     )
+
+
+def _log(text: str) -> None:
+    """Tell by the step's log: what a step prints goes there."""
+    sys.stderr.write(f"{text}\n")
