@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.contract.wheels import wheel
 
+from tidewheel.pipelines.executors.environments import Recipe, recipe_of
 from tidewheel.pipelines.executors.inline import InlineExecutor
+from tidewheel.pipelines.executors.isolated import IsolatedExecutor
 from tidewheel.pipelines.executors.process import ProcessExecutor
-from tidewheel.pipelines.executors.seam import Executor, Site
+from tidewheel.pipelines.executors.seam import Executor, Site, Task
 from tidewheel.pipelines.executors.threads import ThreadsExecutor
 from tidewheel.pipelines.stored import Shelf
 from tidewheel.testing.executors import ChildProcessContract, ExecutorContract
@@ -42,3 +45,33 @@ class TestProcessExecutor(ChildProcessContract):
         attempts = tmp_path_factory.mktemp("attempts")
         options = {"places": 2, "beat_seconds": 0.05}
         return lambda shelf: ProcessExecutor(Site(shelf=shelf, attempts=attempts, options=options))
+
+
+class InOneEnvironment(IsolatedExecutor):
+    """The isolated executor with one environment for all steps, whatever they say."""
+
+    lock: Path
+
+    def recipe(self, task: Task) -> Recipe:
+        """Take the same requirements for every step."""
+        return recipe_of(task.step, str(self.lock))
+
+
+@pytest.mark.slow
+class TestIsolatedExecutor(ChildProcessContract):
+    """Steps in warm children of an environment without any of our packages."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Shelf], Executor]:
+        folder = tmp_path_factory.mktemp("isolated")
+        requirements = folder / "requirements.txt"
+        requirements.write_text(f"{wheel(folder, 'tidepool', '1.0', 'DEPTH = 1')}\n")
+        options = {"places": 2, "beat_seconds": 0.05, "environments": str(folder / "environments")}
+
+        def made(shelf: Shelf) -> Executor:
+            executor = InOneEnvironment(Site(shelf=shelf, attempts=folder / "attempts", options=options))
+            executor.lock = requirements
+            return executor
+
+        return made

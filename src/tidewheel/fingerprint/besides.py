@@ -43,7 +43,7 @@ def environment_digest(function: Callable[..., Any], isolate: str) -> str:
     Raises InvalidInput when there is no such file or header.
     """
     if isolate == SCRIPT:
-        return combine("script", [_header(function).encode()]).hex()
+        return combine("script", [script_header(function).encode()]).hex()
     files = matching(function, isolate)
     if not files:
         raise InvalidInput(
@@ -73,7 +73,8 @@ def _module(name: str) -> ModuleType:
         ) from error
 
 
-def _header(function: Callable[..., Any]) -> str:
+def script_header(function: Callable[..., Any]) -> str:
+    """Return the PEP 723 header of a function's file, as comment lines; raises InvalidInput where there is none."""
     file = _file(function)
     found = _HEADER.search(Path(file).read_text("utf-8")) if file else None
     if found is None:

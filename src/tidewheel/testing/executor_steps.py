@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
+from tidewheel.blobs.folder import FolderBlobs
+from tidewheel.errors import StorageUnavailable
 from tidewheel.pipelines.active import step_context
 from tidewheel.pipelines.secrets import secret
 from tidewheel.pipelines.step import step
@@ -30,6 +31,14 @@ if os.fork() == 0:
         time.sleep(1200)
     os._exit(0)
 """
+
+
+class NoRoom(FolderBlobs):
+    """A folder of blobs without room for new ones."""
+
+    def put(self, data: bytes) -> str:
+        """Refuse."""
+        raise StorageUnavailable(f"{len(data)} bytes cannot be kept in {self.folder}: no room.", "Free room.")
 
 
 class Unshippable(Exception):
@@ -53,12 +62,6 @@ def double(x: int) -> int:
 def divide(items: list[int], at: int) -> tuple[list[int], int]:
     """Return two artifacts."""
     return items[:at], len(items)
-
-
-@step
-def first_rows(rows: Any, at: int) -> Any:
-    """Return the beginning of a frame."""
-    return rows.head(at)
 
 
 @step

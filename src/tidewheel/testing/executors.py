@@ -19,7 +19,6 @@ import pytest
 
 from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.clock import new_id
-from tidewheel.errors import StorageUnavailable
 from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.active import StepContext
 from tidewheel.pipelines.executors.crew import GIVEN, Crew
@@ -29,18 +28,10 @@ from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
 from tidewheel.pipelines.tree import decode, encode
 from tidewheel.testing import executor_steps as steps
-from tidewheel.testing.executor_steps import PATIENCE, alive
+from tidewheel.testing.executor_steps import PATIENCE, NoRoom, alive
 
 Make = Callable[[Shelf], Executor]
 _KEY = "a-key-that-nobody-sees"
-
-
-class NoRoom(FolderBlobs):
-    """A folder of blobs without room for new ones."""
-
-    def put(self, data: bytes) -> str:
-        """Refuse."""
-        raise StorageUnavailable(f"{len(data)} bytes cannot be kept in {self.folder}: no room.", "Free room.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

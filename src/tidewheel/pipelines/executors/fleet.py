@@ -167,6 +167,9 @@ def _failure(task: Task, said: Mapping[str, Any], words: str, usage: Usage | Non
         used, asked = shown_size(said["used"]), shown_size(task.step.options.memory or 0)
         message = f"it used {used} of memory, asked for {asked}, and was ended"
         return Failure(kind="killed", message=message, mend="Ask for more (@step(memory=...)) or give it less data.")
+    if words.startswith("ModuleNotFoundError"):
+        mend = "Its environment lacks what reads the store: add the package to its lock or header."
+        return Failure(kind="unusable", message=f"its process could not begin: {words}", mend=mend)
     message = f"its process {_death(said['code'])}{': ' + words if words else ''}"
     killed = said["code"] == -signal.SIGKILL
     held = f" It held {shown_size(usage.peak_memory)}." if killed and usage and usage.peak_memory else ""

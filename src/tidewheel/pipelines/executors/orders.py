@@ -20,6 +20,7 @@ class Setup:
     sys_path: list[str]  # where modules are found, in full or before what the worker's own Python finds
     whole: bool  # which of the two
     shelf: Shelf  # where values are
+    spare_path: list[str] = field(default_factory=list)  # where else, after all that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,7 @@ def main(pipe_number: int, life: int, notes: int) -> None:
     threading.Thread(target=_end_with_warden, args=(life,), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup: Setup = pickle.loads(pipe.recv_bytes())  # noqa: S301
-        sys.path[:] = setup.sys_path if setup.whole else setup.sys_path + sys.path
+        sys.path[:] = setup.sys_path if setup.whole else [*setup.sys_path, *sys.path, *setup.spare_path]
         line = Line(pipe, notes)
         while True:
             order = line.next_order()
