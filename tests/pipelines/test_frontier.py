@@ -23,20 +23,20 @@ def nothing() -> int:
 
 
 def a_call(ordinal: int) -> Call:
-    call = Call(step=nothing, arguments={}, ordinal=ordinal, label=f"c{ordinal}")
+    call = Call(step=nothing, arguments={}, ordinal=ordinal, label=f"c{ordinal}", place="here")
     call.outputs = (Output(SHELF, call=call),)
     return call
 
 
 @given(st.data())
 def test_every_call_is_offered_once_and_after_its_inputs(data: st.DataObject) -> None:
-    frontier = Frontier(["here", "there"])
+    frontier = Frontier()
     calls: list[Call] = []
     for ordinal in range(1, data.draw(st.integers(1, 12)) + 1):
         call = a_call(ordinal)
         inputs = data.draw(st.lists(st.sampled_from(calls), unique_by=id, max_size=3)) if calls else []
-        place = data.draw(st.sampled_from(["here", "there"]))
-        assert frontier.add(call, place, [found.outputs[0] for found in inputs]) is None
+        call.place = data.draw(st.sampled_from(["here", "there"]))
+        assert frontier.add(call, [found.outputs[0] for found in inputs]) is None
         calls.append(call)
     begun: list[Call] = []
     running: list[Call] = []
@@ -55,18 +55,18 @@ def test_every_call_is_offered_once_and_after_its_inputs(data: st.DataObject) ->
 def test_a_call_with_a_failed_input_is_never_offered() -> None:
     from tidewheel.errors import StepFailed
 
-    frontier = Frontier(["here"])
+    frontier = Frontier()
     failed, needy = a_call(1), a_call(2)
     failed.error = StepFailed("broke", "mend")
-    assert frontier.add(needy, "here", [failed.outputs[0]]) is failed
+    assert frontier.add(needy, [failed.outputs[0]]) is failed
     assert frontier.take("here") is None
 
 
 def test_retries_come_back_in_their_order_when_they_are_due() -> None:
-    frontier = Frontier(["here"])
+    frontier = Frontier()
     calls = [a_call(number) for number in (1, 2, 3)]
     for call, at in zip(calls, (30.0, 10.0, 20.0), strict=True):
-        frontier.add(call, "here", [])
+        frontier.add(call, [])
         frontier.take("here")
         call.retry_at = at
         frontier.again_at(call)

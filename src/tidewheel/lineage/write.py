@@ -26,6 +26,7 @@ RELATIONS = (
     "approved",
     "served_by",
     "supersedes",
+    "reproduces",
 )
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/\[\]]{0,199}")
 _AUDIT_LOCK = 7144  # PostgreSQL advisory lock: the chain has one writer at a time
@@ -125,8 +126,10 @@ def start_execution(
     fencing: int = 0,
     facets: Mapping[str, Any] | None = None,
     execution_id: str | None = None,
+    ended: datetime | None = None,
+    error: str | None = None,
 ) -> Execution:
-    """Record that something begins."""
+    """Record that something begins, or with `ended` that something began and ended."""
     execution = Execution(
         id=execution_id or new_id(),
         kind=kind,
@@ -139,14 +142,14 @@ def start_execution(
         environment_digest=environment_digest,
         parameters=dict(parameters or {}),
         started=at,
-        ended=None,
-        error=None,
+        ended=ended,
+        error=error,
         facets=dict(facets or {}),
     )
     tx.run(
         "INSERT INTO execution (id, kind, job, parent_id, state, owner, fencing, code_digest, environment_digest,"
-        " parameters, started, facets) VALUES (:id, :kind, :job, :parent_id, :state, :owner, :fencing, :code,"
-        " :environment, :parameters, :started, :facets)",
+        " parameters, started, ended, error, facets) VALUES (:id, :kind, :job, :parent_id, :state, :owner, :fencing,"
+        " :code, :environment, :parameters, :started, :ended, :error, :facets)",
         id=execution.id,
         kind=kind,
         job=job,
@@ -158,9 +161,30 @@ def start_execution(
         environment=environment_digest,
         parameters=to_json(execution.parameters),
         started=micros(at),
+        ended=None if ended is None else micros(ended),
+        error=error,
         facets=to_json(execution.facets),
     )
     return execution
+
+
+def close_execution(
+    tx: Transaction, execution_id: str, *, at: datetime, state: str, error: str | None, facets: Mapping[str, Any]
+) -> None:
+    """Record how something ended whose holder knows all its facets: nothing is read back, as `finish_execution` does.
+
+    Raises NotFound for an unknown execution.
+    """
+    changed = tx.run(
+        "UPDATE execution SET state = :state, ended = :ended, error = :error, facets = :facets WHERE id = :id",
+        id=execution_id,
+        state=state,
+        ended=micros(at),
+        error=error,
+        facets=to_json(facets),
+    )
+    if not changed:
+        raise NotFound("execution", execution_id)
 
 
 def finish_execution(

@@ -25,6 +25,14 @@ class Recorder(Protocol):
         """Take an input that the store picks; return a handle for it."""
         ...
 
+    def gather(self, handles: Any, *, collect: bool) -> Any:
+        """Take note that calls are the items of one map; with `collect` return which of them succeeded."""
+        ...
+
+    def approve(self, asked: Any) -> Any:
+        """Take a question that people answer; return their answer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:

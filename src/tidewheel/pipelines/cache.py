@@ -25,13 +25,23 @@ class Hit:
 
 def find(tx: Transaction, key: str, blobs: BlobStore) -> Hit | None:
     """Return the answer to a key; one whose blobs are gone does not count."""
+    hit = entry(tx, key)
+    return hit if hit is not None and readable(hit.outputs, blobs) else None
+
+
+def entry(tx: Transaction, key: str) -> Hit | None:
+    """Return what stands in the cache for a key, readable or not."""
     row = tx.row("SELECT * FROM step_cache WHERE key = :key", key=key)
     if row is None:
         return None
     outputs = tuple(stored_from(record) for record in from_json(row["outputs"]))
-    if not readable(outputs, blobs):
-        return None
     return Hit(execution_id=row["execution_id"], outputs=outputs, at=from_micros(row["at"]))
+
+
+def answered_by(tx: Transaction, key: str) -> str:
+    """Return the execution that gave the answer to a key, readable or not; "" when there is none."""
+    row = tx.row("SELECT execution_id FROM step_cache WHERE key = :key", key=key)
+    return str(row["execution_id"]) if row else ""
 
 
 def readable(outputs: Sequence[Stored], blobs: BlobStore) -> bool:

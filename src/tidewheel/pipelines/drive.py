@@ -12,6 +12,7 @@ from tidewheel.fingerprint.value import Digested, value_digest
 from tidewheel.lineage.records import Execution
 from tidewheel.pipelines import picks
 from tidewheel.pipelines.active import recording
+from tidewheel.pipelines.approving import RunLeft
 from tidewheel.pipelines.calls import Output
 from tidewheel.pipelines.executors.crew import Crew
 from tidewheel.pipelines.executors.seam import Executor
@@ -41,16 +42,19 @@ class Drive:
     live: Mapping[str, Any]  # arguments that are at hand as objects
     tell: Callable[[RunEvent], None]  # who is told what happens
     again: Again | None = None  # what another run answers, when this one runs it again
+    leaves: bool = False  # whether its process leaves a run that waits for nothing but an approval
 
 
-def drive(wanted: Drive, shelf: Shelf) -> Callable[[], Any]:
-    """Execute the body and all its steps; return the way to the output.
+def drive(wanted: Drive, shelf: Shelf) -> Callable[[], Any] | None:
+    """Execute the body and all its steps; return the way to the output, None for a run that was left waiting.
 
     Raises what `start_run` says; the end is recorded in every case but the loss of the claim.
     """
     journal, store = wanted.journal, wanted.journal.store
-    crew = Crew(wanted.executor, shelf, store.home / "runs" / journal.run_id / "attempts")
-    session = Session(journal, crew, shelf, prior=Prior(wanted.calls, store.blobs, wanted.again), tell=wanted.tell)
+    attempts = store.home / "runs" / journal.run_id / "attempts"
+    crew = Crew(wanted.executor, shelf, attempts, on_beat=lambda beat: session.beat(beat))  # noqa: PLW0108 - made below
+    prior = Prior(wanted.calls, store.blobs, wanted.again)
+    session = Session(journal, crew, shelf, prior=prior, tell=wanted.tell, leaves=wanted.leaves)
     session.knows(wanted.run.facets["pins"])
     _say(wanted, RunState.RUNNING, "resumed" if wanted.calls else "")
     try:
@@ -58,6 +62,9 @@ def drive(wanted: Drive, shelf: Shelf) -> Callable[[], Any]:
             result = call(wanted.pipeline, _arguments(wanted, shelf))
         session.settle()
         journal.finish(RunState.SUCCEEDED, output=_kept(result, shelf))
+    except RunLeft:
+        _say(wanted, RunState.WAITING, "left; go on with: tidewheel resume")
+        return None
     except BaseException as error:
         _record_failure(wanted, session, error)
         if isinstance(error, Exception) and not isinstance(error, TidewheelError):

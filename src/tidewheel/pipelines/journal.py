@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from tidewheel.clock import new_id
 from tidewheel.database.transaction import Transaction
-from tidewheel.errors import AlreadyRunning
+from tidewheel.errors import AlreadyRunning, Conflict
 from tidewheel.fingerprint.environment import Environment
-from tidewheel.lineage.claim import claim_execution, describe_execution
+from tidewheel.lineage.claim import claim_execution, describe_execution, take_queued
 from tidewheel.lineage.read import get_execution, list_executions
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
@@ -19,8 +19,9 @@ from tidewheel.lineage.write import append_event, ensure_entity, finish_executio
 from tidewheel.pipelines import cache
 from tidewheel.pipelines.artifacts import record_artifact, record_environment
 from tidewheel.pipelines.calls import Call
+from tidewheel.pipelines.entries import Done, Entries
 from tidewheel.pipelines.fence import Fence, claim_once
-from tidewheel.pipelines.keys import Key
+from tidewheel.pipelines.flights import Flight, announce, land, land_all
 from tidewheel.pipelines.leases import Hold, database_micros, find_lease, grant, locked_lease, new_hold, revoke
 from tidewheel.pipelines.locks import owner_name, place_at
 from tidewheel.pipelines.patience import Patience
@@ -31,6 +32,7 @@ T = TypeVar("T")
 Boundary = Callable[[str], None]
 _MANY = 1_000_000  # more calls than a run has
 _OPEN = sorted(OPEN_STEP)
+_ANSWERS = 200  # answers from the cache that are recorded in one transaction at most
 
 
 def nothing(boundary: str) -> None:
@@ -48,6 +50,7 @@ class Opening:
     facets: Mapping[str, Any]  # arguments, pins, cause, host: what a resume and a reader need
     arguments: Mapping[str, Stored]  # parameters that become artifacts
     used: Mapping[str, str]  # role to the version that the run uses
+    queued: bool = False  # whether the run stands in the queue already
 
 
 class Journal:
@@ -61,9 +64,11 @@ class Journal:
         self.fence = fence
         self.run_id = run.id
         self.pipeline = run.job
-        self._owner = owner_name()
+        self.state = RunState.RUNNING  # where the run stands
+        self._entries = Entries(run_id=run.id, owner=owner_name())
         self._boundary = on_boundary
         self._codes: set[str] = set()  # code digests whose parts are kept
+        self._answered: list[Done] = []  # answers that go with the next write: lost, they are found again
 
     def reach(self, boundary: str) -> None:
         """Say that the run has come to a boundary between two writes."""
@@ -81,76 +86,103 @@ class Journal:
             describe_execution(tx, self.run_id, {"pins": dict(pins)})
             link(tx, self.run_id, "used", version_id, role=role[:100])
 
-        self._write("pin", body)
+        self.write("pin", body)
 
-    def start(self, call: Call, key: Key) -> None:
-        """Record that a try of a call begins."""
+    def start(self, call: Call) -> Flight | None:
+        """Record that a try of a call begins; return who executes the same at this moment, and record nothing then."""
+        key = call.key
+        if key is None:
+            raise Conflict(f"The call {call.label} has no key.", "Report this as a defect.")
         move_step(call.state, StepState.RUNNING)
-        fresh = _named(call)
-        self._write("step.start", lambda tx, at: self._enter(tx, call, key, StepState.RUNNING, at, fresh=fresh))
-        self._codes.add(key.code.digest)
+        call.execution_id = call.execution_id or new_id()
 
-    def commit(self, call: Call, key: Key, outputs: Sequence[Stored], *, reusable: bool) -> tuple[Stored, ...]:
-        """Record in one transaction that a call is done: state, artifacts, edges, cache, event."""
-        move_step(call.state, StepState.COMMITTED)
+        def body(tx: Transaction, at: datetime) -> Flight | None:
+            self._write_answers(tx, at)
+            if key.reusable and call.verifying is None and not call.alone:
+                taken = announce(tx, key.digest, call.execution_id, self.run_id)
+                if taken is not None:
+                    return taken
+                if cache.answered_by(tx, key.digest) != call.seen_answer:
+                    land(tx, key.digest, self.run_id)
+                    return Flight(execution_id="", run_id="")
+            if key.code.digest not in self._codes:
+                cache.remember_code(tx, key.code)
+            self._entries.enter(tx, call, StepState.RUNNING, at)
+            return None
 
-        def body(tx: Transaction, at: datetime) -> tuple[Stored, ...]:
-            names = [
-                call.step.identity if call.step.parts is None else f"{call.step.identity}[{place}]"
-                for place in range(len(outputs))
-            ]
-            recorded = tuple(record_artifact(tx, name, stored, at) for name, stored in zip(names, outputs, strict=True))
-            self._end(tx, call, StepState.COMMITTED, at, outputs=recorded)
-            self._draw_edges(tx, call, recorded)
-            if reusable:
-                cache.remember(tx, key.digest, call.step.identity, call.execution_id, outputs=recorded, at=at)
-            said = {"step": call.step.identity, "attempt": call.attempt, "outputs": [item.digest for item in recorded]}
-            self._event(tx, "step.committed", said, at, call.execution_id)
+        taken = self.write("step.start", body)
+        self._wrote_answers()
+        if taken is None:
+            self._codes.add(key.code.digest)
+            call.recorded = True
+        return taken
+
+    def commit(self, done: Sequence[Done]) -> list[tuple[Stored, ...]]:
+        """Record in one transaction that calls are done; return their outputs with their versions."""
+        for each in done:
+            move_step(each.call.state, StepState.COMMITTED)
+
+        def body(tx: Transaction, at: datetime) -> dict[str, tuple[Stored, ...]]:
+            self._write_answers(tx, at)
+            recorded = {}
+            for each in sorted(done, key=_lock_order):
+                recorded[each.call.execution_id] = self._entries.commit(tx, each, at)
+                self._land(tx, each.call)
             return recorded
 
-        return self._write("step.commit", body)
+        recorded = self.write("step.commit", body)
+        self._wrote_answers()
+        return [recorded[each.call.execution_id] for each in done]
 
-    def answer(self, call: Call, key: Key, outputs: Sequence[Stored]) -> None:
-        """Record that a call was answered by an earlier execution."""
-        move_step(call.state, StepState.CACHED)
-        fresh = _named(call)
+    def answer(self, done: Done) -> None:
+        """Record that a call was answered by an earlier execution, together with the next write or `flush`."""
+        move_step(done.call.state, StepState.CACHED)
+        done.call.execution_id = done.call.execution_id or new_id()
+        self._answered.append(done)
+        if len(self._answered) >= _ANSWERS:
+            self.flush()
 
-        def body(tx: Transaction, at: datetime) -> None:
-            self._enter(tx, call, key, StepState.CACHED, at, fresh=fresh)
-            self._end(tx, call, StepState.CACHED, at, outputs=outputs)
-            for place, stored in enumerate(outputs):
-                link(tx, call.execution_id, "used", stored.version_id, role="answer", idx=place)
-
-        self._write("step.cached", body)
-        self._codes.add(key.code.digest)
+    def flush(self) -> None:
+        """Record the answers that are still in memory."""
+        if self._answered:
+            self.write("step.cached", self._write_answers)
+            self._wrote_answers()
 
     def conclude(self, call: Call, state: StepState, error: str) -> None:
         """Record that a try ended without outputs."""
         move_step(call.state, state)
 
         def body(tx: Transaction, at: datetime) -> None:
-            self._end(tx, call, state, at, error=error)
-            said = {"step": call.step.identity, "attempt": call.attempt, "error": error}
-            self._event(tx, f"step.{state.value.lower()}", said, at, call.execution_id)
+            self._entries.conclude(tx, call, state, error, at)
+            self._land(tx, call)
 
-        self._write("step.end", body)
+        self.write("step.end", body)
 
-    def skip(self, call: Call) -> None:
-        """Record that a call never begins, because an input of it failed."""
-        move_step(call.state, StepState.SKIPPED)
-        fresh = _named(call)
+    def skip(self, calls: Sequence[Call]) -> None:
+        """Record that calls never begin, because an input of them failed."""
+        for call in calls:
+            move_step(call.state, StepState.SKIPPED)
+            call.execution_id = call.execution_id or new_id()
 
         def body(tx: Transaction, at: datetime) -> None:
-            self._enter(tx, call, None, StepState.SKIPPED, at, fresh=fresh)
-            self._end(tx, call, StepState.SKIPPED, at, error=call.reason)
+            for call in calls:
+                self._entries.enter(tx, call, StepState.SKIPPED, at, error=call.reason)
 
-        self._write("step.skip", body)
+        self.write("step.skip", body)
+        for call in calls:
+            call.recorded = True
+
+    def describe(self, call: Call, facets: Mapping[str, Any]) -> None:
+        """Record something about a call that goes on."""
+        self.write("step.describe", lambda tx, _: describe_execution(tx, call.execution_id, facets))
 
     def finish(self, state: RunState, *, error: str | None = None, output: Stored | None = None) -> None:
         """Record how the run ended."""
-        move_run(RunState.RUNNING, state)
+        move_run(self.state, state)
 
         def body(tx: Transaction, at: datetime) -> None:
+            self._write_answers(tx, at)
+            land_all(tx, self.run_id)
             close_calls(tx, self.run_id, StepState.CANCELLED, "the run ended", at)
             kept = output
             if kept is not None and not kept.version_id:
@@ -158,69 +190,40 @@ class Journal:
                 link(tx, kept.version_id, "generated", self.run_id)
             facets = {} if kept is None else {"output": kept.as_json()}
             finish_execution(tx, self.run_id, at=at, state=state, error=error, facets=facets)
-            self._event(tx, f"run.{state.value.lower()}", {"error": error}, at, self.run_id)
+            self._entries.event(tx, f"run.{state.value.lower()}", {"error": error}, at, self.run_id)
 
-        self._write("run.finish", body)
+        self.write("run.finish", body)
+        self.state = state
 
-    def _enter(
-        self, tx: Transaction, call: Call, key: Key | None, state: StepState, at: datetime, *, fresh: bool
-    ) -> None:
-        """Write the row of a call, or take up the one that an earlier try left."""
-        facets = {
-            "key": key.digest if key else "",
-            "occurrence": call.occurrence,
-            "ordinal": call.ordinal,
-            "label": call.label,
-            "attempt": call.attempt,
-            "reason": call.reason,
-            "note": key.note if key else "",
-        }
-        if not fresh:
-            claim_execution(tx, call.execution_id, owner=self._owner, state=state, facets=facets)
-            return
-        if key and key.code.digest not in self._codes:
-            cache.remember_code(tx, key.code)
-        start_execution(
-            tx,
-            kind="step",
-            job=call.step.identity,
-            at=at,
-            parent_id=self.run_id,
-            state=state,
-            owner=self._owner,
-            fencing=1,
-            code_digest=key.code.digest if key else "",
-            parameters=key.inputs if key else {},
-            facets=facets,
-            execution_id=call.execution_id,
-        )
-        link(tx, call.execution_id, "part_of", self.run_id)
+    def enter(self, tx: Transaction, call: Call, state: StepState, at: datetime, facets: Mapping[str, Any]) -> None:
+        """Write the row of a call that no executor takes, inside a transaction of this run."""
+        self._entries.enter(tx, call, state, at)
+        describe_execution(tx, call.execution_id, facets)
 
-    def _end(
-        self,
-        tx: Transaction,
-        call: Call,
-        state: StepState,
-        at: datetime,
-        *,
-        outputs: Sequence[Stored] = (),
-        error: str | None = None,
-    ) -> None:
-        facets = {"outputs": [stored.as_json() for stored in outputs]}
-        finish_execution(tx, call.execution_id, at=at, state=state, error=error, facets=facets)
+    def close(self, tx: Transaction, done: Done, at: datetime, facets: Mapping[str, Any]) -> None:
+        """Write the end of a call that no executor took."""
+        move_step(done.call.state, StepState.COMMITTED)
+        self._entries.commit(tx, done, at)
+        describe_execution(tx, done.call.execution_id, facets)
 
-    def _draw_edges(self, tx: Transaction, call: Call, outputs: Sequence[Stored]) -> None:
-        for place, stored in enumerate(outputs):
-            link(tx, stored.version_id, "generated", call.execution_id, idx=place)
-        for role, version_id in call.uses():
-            link(tx, call.execution_id, "used", version_id, role=role)
-            for stored in outputs:
-                link(tx, stored.version_id, "derived", version_id, role=role)
+    def turn(self, tx: Transaction, state: RunState) -> None:
+        """Write that the run goes on in another state; `state` of the journal is set by the caller, afterwards."""
+        move_run(self.state, state)
+        tx.run("UPDATE execution SET state = :state WHERE id = :id", state=state, id=self.run_id)
 
-    def _event(self, tx: Transaction, kind: str, body: Any, at: datetime, subject: str) -> None:
-        append_event(tx, kind, body, at=at, subject_id=subject, execution_id=self.run_id)
+    def leave(self) -> None:
+        """Record that this process leaves a run that waits: it has no owner, and any process may go on with it."""
 
-    def _write(self, boundary: str, body: Callable[[Transaction, datetime], T]) -> T:
+        def body(tx: Transaction, at: datetime) -> None:
+            self._write_answers(tx, at)
+            tx.run("UPDATE execution SET owner = '' WHERE id = :id", id=self.run_id)
+            self._entries.event(tx, "run.left", {}, at, self.run_id)
+
+        self.write("run.leave", body)
+        self._wrote_answers()
+
+    def write(self, boundary: str, body: Callable[[Transaction, datetime], T]) -> T:
+        """Execute a body in one transaction of the run's owner."""
         self._boundary(f"{boundary}:before")
 
         def fenced(tx: Transaction) -> T:
@@ -232,12 +235,26 @@ class Journal:
         self._boundary(f"{boundary}:after")
         return done
 
+    def _land(self, tx: Transaction, call: Call) -> None:
+        if call.key is not None and call.key.reusable and call.verifying is None:
+            land(tx, call.key.digest, self.run_id)
 
-def _named(call: Call) -> bool:
-    """Give a call its execution's id; False when an earlier try has it already."""
-    fresh = not call.execution_id
-    call.execution_id = call.execution_id or new_id()
-    return fresh
+    def _write_answers(self, tx: Transaction, at: datetime) -> None:
+        codes = [done.call.key.code for done in self._answered if done.call.key is not None]
+        for code in {code.digest: code for code in codes if code.digest not in self._codes}.values():
+            cache.remember_code(tx, code)
+        for done in self._answered:
+            self._entries.answer(tx, done, at)
+
+    def _wrote_answers(self) -> None:
+        for done in self._answered:
+            done.call.recorded = True
+        self._answered.clear()
+
+
+def _lock_order(done: Done) -> str:
+    """Name what a commit locks: two runs that commit several steps at once take the same order."""
+    return done.call.step.identity
 
 
 def open_run(
@@ -261,6 +278,8 @@ def open_run(
 
 
 def _begin(tx: Transaction, run_id: str, opening: Opening, at: datetime) -> Execution:
+    if opening.queued:
+        take_queued(tx, run_id)
     ensure_entity(tx, "pipeline", opening.pipeline, at=at)
     recorded = {
         name: record_artifact(tx, f"{opening.pipeline}[{name}]", stored, at)
@@ -313,7 +332,7 @@ def reopen_run(
         at = store.clock.now()
         state = RunState(run.state)
         place = place_at(store.home)
-        if state in ALIVE_RUN:
+        if state in ALIVE_RUN and run.owner:  # one without an owner was left waiting, on purpose
             if not place.is_of(run.facets):
                 check_run_out(tx, run, store)
             lose(tx, run, at)
@@ -360,6 +379,7 @@ def lose(tx: Transaction, run: Execution, at: datetime) -> None:
     reason = f"its process ({run.owner}) died"
     move_run(RunState(run.state), RunState.LOST)
     revoke(tx, run.id)
+    land_all(tx, run.id)
     close_calls(tx, run.id, StepState.LOST, reason, at)
     finish_execution(tx, run.id, at=at, state=RunState.LOST, error=reason)
     append_event(tx, "run.lost", {"owner": run.owner}, at=at, subject_id=run.id, execution_id=run.id)

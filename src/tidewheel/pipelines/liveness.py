@@ -38,7 +38,8 @@ def mark_lost(store: Store) -> list[str]:
 
 def _claimed(tx: Transaction) -> list[Execution]:
     runs = list_executions(tx, "run", state=_ALIVE, limit=10_000)
-    return [run for run in runs if "host" in run.facets]  # those of this room; others may keep runs of their own kind
+    # Those of this room; others may keep runs of their own kind. One without an owner was left waiting, on purpose.
+    return [run for run in runs if "host" in run.facets and run.owner]
 
 
 def _run_out(tx: Transaction, run_id: str, now: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,15 +10,19 @@ from tidewheel.errors import RunFailed, TidewheelError, Unhashable
 from tidewheel.fingerprint.value import value_digest
 from tidewheel.lineage.store import Store
 from tidewheel.pipelines import cache, picks
-from tidewheel.pipelines.active import recording
+from tidewheel.pipelines.active import recording, within
+from tidewheel.pipelines.approving import Asked
 from tidewheel.pipelines.calls import Call, Output, held
 from tidewheel.pipelines.codecs import codec_for
+from tidewheel.pipelines.collected import Collected
+from tidewheel.pipelines.gathering import collected, outputs_of
 from tidewheel.pipelines.handle import Handle
 from tidewheel.pipelines.keys import Keys
 from tidewheel.pipelines.logs import headline
 from tidewheel.pipelines.parameters import bind, call
 from tidewheel.pipelines.parts import handles_of
 from tidewheel.pipelines.pipeline import Pipeline
+from tidewheel.pipelines.secrets import find_secrets
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf
 from tidewheel.pipelines.transitions import StepState
@@ -112,25 +116,44 @@ class _Planner:
 
     def call(self, step: Step[..., Any], arguments: Mapping[str, Any]) -> Any:
         """Take a call: look its key up where its inputs are known."""
-        number = self._labels[step.name] = self._labels.get(step.name, 0) + 1
-        label = step.name if number == 1 else f"{step.name}-{number}"
+        name = f"{within().replace('/', '.')}.{step.name}" if within() else step.name
+        number = self._labels[name] = self._labels.get(name, 0) + 1
+        label = name if number == 1 else f"{name}-{number}"
         given, inputs = held(arguments)
         planned = Call(step=step, arguments=given, ordinal=len(self.steps) + 1, label=label)
         planned.outputs = tuple(Output(self._shelf, wait=_stop, call=planned) for _ in range(step.parts or 1))
         unknown = [found.call.label for found in inputs if found.call is not None and not found.call.succeeded]
         action, reason = ("run", f"its input from {unknown[0]} will be new") if unknown else self._look_up(planned)
+        if action != "cached":
+            find_secrets(step.options.secrets, self._store.secrets, wanted_by=f"The step {step.name}")
         self.steps.append(PlanStep(step=label, action="cached" if action == "cached" else "run", reason=reason))
         return handles_of(planned, self._shelf)
+
+    def gather(self, handles: Sequence[Any], *, collect: bool) -> Collected[Any] | None:
+        """Take a map: which of its items succeed is known beforehand only where all are in the cache."""
+        if not collect:
+            return None
+        outputs = outputs_of(handles)
+        for output in outputs:
+            output.wait()
+        return collected(handles, outputs, ())
+
+    def approve(self, asked: Asked) -> Any:
+        """Take a question: only people can answer it."""
+        raise _Undecided(f"approve({asked.question!r})")
 
     def _look_up(self, planned: Call) -> tuple[Action, str]:
         key = self._keys.of(planned.step, planned.arguments, planned.ordinal)
         if key.digest in self._planned:
             return "cached", "the same call stands above"
         with self._store.database.reading() as tx:
-            hit = cache.find(tx, key.digest, self._store.blobs) if key.reusable else None
+            hit = cache.entry(tx, key.digest) if key.reusable else None
             if hit is None:
                 self._planned.update([key.digest] if key.reusable else [])
                 return "run", miss_reason(tx, planned.step.identity, key)
+        if not cache.readable(hit.outputs, self._store.blobs):
+            self._planned.add(key.digest)
+            return "run", f"the answer of {hit.execution_id} is not kept any more: its bytes are gone"
         for output, stored in zip(planned.outputs, hit.outputs, strict=True):
             output.settle(stored)
         planned.state = StepState.CACHED

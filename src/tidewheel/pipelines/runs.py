@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,21 @@ from tidewheel.pipelines import picks
 from tidewheel.pipelines.capture import Capture, seeds_in
 from tidewheel.pipelines.drive import Drive, drive
 from tidewheel.pipelines.executors.seam import Executor
+from tidewheel.pipelines.foreseen import check_secrets
 from tidewheel.pipelines.journal import Boundary, Opening, close_calls, nothing, open_run, reopen_run
 from tidewheel.pipelines.leases import locked_lease, revoke
 from tidewheel.pipelines.liveness import mark_lost
 from tidewheel.pipelines.locks import place_at, run_lock
 from tidewheel.pipelines.parameters import bind
 from tidewheel.pipelines.patience import Patience
+from tidewheel.pipelines.payload import load_payload
 from tidewheel.pipelines.pipeline import Pipeline
 from tidewheel.pipelines.prior import again_of
 from tidewheel.pipelines.records import Run, RunEvent, StepRecord, silent
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
 from tidewheel.pipelines.telling import run_of, step_of
 from tidewheel.pipelines.transitions import RunState, StepState, move_run
-from tidewheel.pipelines.tree import decode, encode
+from tidewheel.pipelines.tree import encode
 from tidewheel.pipelines.wish import Input
 
 __all__ = ["Run", "RunEvent", "StepRecord", "cancel_run", "get_run", "list_runs", "resume_run", "start_run"]
@@ -48,6 +51,7 @@ def start_run(
     cause: Mapping[str, Any] | None = None,
     executor: str | Executor = "inline",
     pins: Mapping[str, str] | None = None,
+    queued: str = "",
     on_event: Callable[[RunEvent], None] | None = None,
     on_boundary: Boundary = nothing,
 ) -> Run:
@@ -55,17 +59,21 @@ def start_run(
 
     `parameters` are checked against the pipeline's signature and kept, so that a killed run can go on; large ones
     become artifacts. `cause` says why it was started; `executor` is "inline", "process" or one that the caller
-    keeps; `pins` name the dataset version (`name:3` or an id) behind a parameter; `on_event` is told what happens.
+    keeps; `pins` name the dataset version (`name:3` or an id) behind a parameter; `queued` is the id of a QUEUED run
+    to claim; `on_event` is told what happens.
 
     Raises StepFailed or StepTimeout for a step, RunFailed when the body itself raises (the run is recorded as
-    FAILED and can be resumed), NotFound and InvalidInput for wrong parameters, StorageUnavailable without room.
+    FAILED and can be resumed), NotFound and InvalidInput for wrong parameters, StorageUnavailable without room,
+    Conflict for a queued run that somebody else has claimed.
     """
-    run_id = new_id()
+    run_id = queued or new_id()
     patience = patience_of(store, pipeline, run_id, on_event or silent)
     patience.keep(lambda: mark_lost(store))
     bound = bind(pipeline, parameters or {})
+    check_secrets(pipeline, store.secrets)
     with run_lock(store.home, run_id):
         opening = patience.keep(lambda: _opening(store, pipeline, bound, dict(cause or {}), dict(pins or {})))
+        opening = replace(opening, queued=bool(queued))
         journal, run = open_run(store, run_id, opening, on_boundary, patience)
         wanted = Drive(
             pipeline=pipeline,
@@ -151,7 +159,7 @@ def get_run(store: Store, run_id: str) -> Run:
     output = run.facets.get("output")
     if output is not None:
         shelf = shelf_of(store)
-        return found.with_output(lambda: decode(stored_from(output), shelf))
+        return found.with_output(lambda: load_payload(store, stored_from(output), shelf))
     return found
 
 
@@ -206,7 +214,8 @@ def go(wanted: Drive) -> Run:
     fence = wanted.journal.fence
     with fence.keeper.keeping():
         load = drive(wanted, shelf_of(fence.store))
-    return fence.patience.keep(lambda: get_run(fence.store, wanted.journal.run_id)).with_output(load)
+    found = fence.patience.keep(lambda: get_run(fence.store, wanted.journal.run_id))
+    return found if load is None else found.with_output(load)
 
 
 def check_pipeline(run: Execution, pipeline: Pipeline[..., Any]) -> None:

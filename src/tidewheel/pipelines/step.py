@@ -6,11 +6,12 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.fingerprint.place import module_label
 from tidewheel.pipelines.active import recorder
+from tidewheel.pipelines.collected import Collected, call_each
 from tidewheel.pipelines.options import StepOptions, StepWishes, step_options
 from tidewheel.pipelines.shape import Shape, shape_of
 
@@ -36,24 +37,42 @@ class Step(Generic[P, R]):
             return self.__wrapped__(*args, **kwargs)
         return cast("R", taker.call(self, self.bind(args, kwargs)))
 
-    def map(self, items: Iterable[Any], **shared: Any) -> list[R]:
+    @overload
+    def map(self, items: Iterable[Any], *, on_error: Literal["fail"] = "fail", **shared: Any) -> list[R]: ...
+    @overload
+    def map(self, items: Iterable[Any], *, on_error: Literal["collect"], **shared: Any) -> Collected[R]: ...
+    def map(self, items: Iterable[Any], *, on_error: str = "fail", **shared: Any) -> list[R] | Collected[R]:
         """Call the step once for each item, given as its first argument; inside a run they go side by side.
+
+        An item that fails fails the run in the end, when all others are done. With `on_error="collect"` it does not:
+        all items are waited for, and what is returned holds the values of those that succeeded and says which others
+        failed, and why.
 
         >>> @step
         ... def double(x: int, by: int = 2) -> int:
         ...     return x * by
         >>> double.map([1, 2, 3], by=10)
         [10, 20, 30]
-        """
-        call = cast("Callable[..., R]", self)
-        return [call(item, **shared) for item in items]
+        >>> [failure.index for failure in double.map([1, None], on_error="collect").failures]
+        [1]
 
-    @property
+        Raises InvalidInput for another `on_error`.
+        """
+        if on_error not in ("fail", "collect"):
+            raise InvalidInput(f"on_error={on_error!r} is not known.", 'Use on_error="fail" or on_error="collect".')
+        call, taker = cast("Callable[..., R]", self), recorder()
+        if taker is None and on_error == "collect":
+            return call_each(lambda item: call(item, **shared), items)
+        given = [call(item, **shared) for item in items]
+        gathered = taker.gather(given, collect=on_error == "collect") if taker is not None else None
+        return given if gathered is None else cast("Collected[R]", gathered)
+
+    @functools.cached_property
     def name(self) -> str:
         """The function's own name."""
         return self.__wrapped__.__qualname__.rpartition(".")[2]
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """Module and qualified name: what the step is called across runs and processes."""
         return f"{module_label(self.__wrapped__.__module__)}.{self.__wrapped__.__qualname__}".replace(".<locals>", "")

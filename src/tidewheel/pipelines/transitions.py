@@ -14,7 +14,7 @@ class RunState(StrEnum):
 
     QUEUED = "QUEUED"  # wanted, not begun
     RUNNING = "RUNNING"  # a living process works on it
-    WAITING = "WAITING"  # a living process waits: for a retry's time, an approval, room
+    WAITING = "WAITING"  # it waits for an approval: its process does, or it has left the run (no owner then)
     SUCCEEDED = "SUCCEEDED"  # ended well
     FAILED = "FAILED"  # a step or the body raised
     CANCELLED = "CANCELLED"  # somebody stopped it
@@ -29,6 +29,7 @@ class StepState(StrEnum):
     RUNNING = "RUNNING"  # its function is being executed
     COMMITTED = "COMMITTED"  # its outputs are recorded, for good
     FAILED = "FAILED"  # it raised, timed out or was killed, and no retry is left
+    WAITING = "WAITING"  # it is a question that nobody has answered yet
     RETRY_AT = "RETRY_AT"  # it failed and is tried again at a recorded time
     LOST = "LOST"  # the process of its run died while it ran
     CANCELLED = "CANCELLED"  # it was stopped because its run ended
@@ -53,18 +54,30 @@ RUN_MOVES: Mapping[RunState, frozenset[RunState]] = MappingProxyType(
 STEP_MOVES: Mapping[StepState, frozenset[StepState]] = MappingProxyType(
     {
         StepState.READY: frozenset(
-            {StepState.CLAIMED, StepState.RUNNING, StepState.CACHED, StepState.SKIPPED, StepState.CANCELLED}
+            {
+                StepState.CLAIMED,
+                StepState.RUNNING,
+                StepState.WAITING,
+                StepState.CACHED,
+                StepState.SKIPPED,
+                StepState.CANCELLED,
+            }
         ),
         StepState.CLAIMED: frozenset({StepState.RUNNING, StepState.LOST, StepState.CANCELLED}),
         StepState.RUNNING: frozenset(
             {StepState.COMMITTED, StepState.FAILED, StepState.RETRY_AT, StepState.LOST, StepState.CANCELLED}
         ),
+        StepState.WAITING: frozenset(
+            {StepState.WAITING, StepState.COMMITTED, StepState.LOST, StepState.CANCELLED}
+        ),  # the process that asked may leave; another one goes on waiting
         StepState.COMMITTED: frozenset(),
         StepState.CACHED: frozenset(),
         StepState.FAILED: frozenset({StepState.RUNNING, StepState.CACHED}),
         StepState.RETRY_AT: frozenset({StepState.RUNNING, StepState.LOST, StepState.CANCELLED}),
-        StepState.LOST: frozenset({StepState.RUNNING, StepState.COMMITTED, StepState.CACHED, StepState.CANCELLED}),
-        StepState.CANCELLED: frozenset({StepState.RUNNING, StepState.CACHED}),
+        StepState.LOST: frozenset(
+            {StepState.RUNNING, StepState.WAITING, StepState.COMMITTED, StepState.CACHED, StepState.CANCELLED}
+        ),
+        StepState.CANCELLED: frozenset({StepState.RUNNING, StepState.WAITING, StepState.CACHED}),
         StepState.SKIPPED: frozenset({StepState.RUNNING, StepState.CACHED, StepState.SKIPPED}),
     }
 )
@@ -72,7 +85,9 @@ STEP_MOVES: Mapping[StepState, frozenset[StepState]] = MappingProxyType(
 ENDED_RUN = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})  # no process should work on it
 ALIVE_RUN = frozenset({RunState.RUNNING, RunState.WAITING})  # a process claims to work on it
 DONE_STEP = frozenset({StepState.COMMITTED, StepState.CACHED})  # has outputs; is never executed again in its run
-OPEN_STEP = frozenset({StepState.READY, StepState.CLAIMED, StepState.RUNNING, StepState.RETRY_AT})  # not ended yet
+OPEN_STEP = frozenset(  # not ended yet
+    {StepState.READY, StepState.CLAIMED, StepState.RUNNING, StepState.WAITING, StepState.RETRY_AT}
+)
 
 
 def move_run(now: RunState, to: RunState) -> RunState:
