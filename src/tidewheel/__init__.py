@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tidewheel import triggers
     from tidewheel.app import open_app as open  # noqa: A004 - read as tidewheel.open
     from tidewheel.evaluation import gates
-    from tidewheel.loop import triggers
     from tidewheel.loop.loop import Loop
     from tidewheel.models.model import Model
     from tidewheel.pipelines.handle import value
     from tidewheel.pipelines.inputs import champion, latest, window
     from tidewheel.pipelines.pipeline import pipeline
+    from tidewheel.pipelines.secrets import secret
     from tidewheel.pipelines.step import step
     from tidewheel.rollout import rollouts
 
@@ -31,8 +32,9 @@ _NAMES = {
     "open": ("tidewheel.app", "open_app"),
     "pipeline": ("tidewheel.pipelines.pipeline", "pipeline"),
     "rollouts": ("tidewheel.rollout.rollouts", ""),
+    "secret": ("tidewheel.pipelines.secrets", "secret"),
     "step": ("tidewheel.pipelines.step", "step"),
-    "triggers": ("tidewheel.loop.triggers", ""),
+    "triggers": ("tidewheel.triggers", ""),
     "value": ("tidewheel.pipelines.handle", "value"),
     "window": ("tidewheel.pipelines.inputs", "window"),
 }
@@ -46,6 +48,7 @@ __all__ = [
     "open",
     "pipeline",
     "rollouts",
+    "secret",
     "step",
     "triggers",
     "value",

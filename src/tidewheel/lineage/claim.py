@@ -7,7 +7,7 @@ from typing import Any
 
 from tidewheel.database.transaction import Transaction
 from tidewheel.database.values import from_json, to_json
-from tidewheel.errors import NotFound, StaleOwner
+from tidewheel.errors import Conflict, NotFound, StaleOwner
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.rows import execution_of
 
@@ -63,3 +63,14 @@ def describe_execution(tx: Transaction, execution_id: str, facets: Mapping[str, 
         raise NotFound("execution", execution_id)
     merged = from_json(row["facets"]) | dict(facets)
     tx.run("UPDATE execution SET facets = :facets WHERE id = :id", id=execution_id, facets=to_json(merged))
+
+
+def take_queued(tx: Transaction, execution_id: str) -> None:
+    """Take an execution out of the queue, for the caller to record as begun in the same transaction.
+
+    Raises Conflict when it is not there: somebody else has claimed it, or it was cancelled.
+    """
+    if tx.run("DELETE FROM execution WHERE id = :id AND state = 'QUEUED'", id=execution_id) != 1:
+        raise Conflict(
+            f"The run {execution_id} does not wait any more.", "Another process has claimed it, or it was cancelled."
+        )

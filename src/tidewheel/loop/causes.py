@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from tidewheel.clock import micros
 from tidewheel.loop.loop import Loop
 from tidewheel.loop.state import Ladder, LoopState, Running
-from tidewheel.loop.triggers import ALARMS, Cause, Context, Cron, Manual
+from tidewheel.loop.triggers import ALARMS, Cause, Context, Manual
+from tidewheel.triggers.clockwork import clocks
+from tidewheel.triggers.records import Item, Rule, leaves
 
 LOOP = "loop"  # its mark is the first tick that could look
 
 
-def due_causes(loop: Loop, context: Context) -> list[Cause]:
-    """Return every cause that is due, the leading one first; one retraining answers them all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the triggers of a loop answered at one look."""
+
+    causes: list[Cause]  # that are due, the leading one first
+    keep: Mapping[str, Any] = field(default_factory=dict)  # what rules remember from now on, acted on or not
+    seen: tuple[Item, ...] = ()  # what is used up from now on
+
+
+def ask(loop: Loop, context: Context) -> Asked:
+    """Ask every trigger once; one retraining answers all causes that are due.
 
     People lead: what they ask for is held back by less than what a rule asks for.
     """
-    declared = [trigger.due(context) for trigger in loop.on if not isinstance(trigger, Manual)]
-    found = [Manual().due(context), _first(context), *declared, _rung(context, loop.ladder)]
-    return list({cause.key: cause for cause in found if cause is not None}.values())
+    found: list[Cause | None] = [Manual().due(context), _first(context)]
+    keep: dict[str, Any] = {}
+    seen: list[Item] = []
+    for trigger in loop.on:
+        if isinstance(trigger, Manual):
+            continue
+        if not isinstance(trigger, Rule):
+            found.append(trigger.due(context))
+            continue
+        reading = trigger.look(context)
+        found.append(reading.cause() if reading.holds else None)
+        keep |= reading.keep
+        seen += reading.seen
+    found.append(_rung(context, loop.ladder))
+    causes = {cause.key: cause for cause in found if cause is not None}
+    return Asked(causes=list(causes.values()), keep=keep, seen=tuple(seen))
+
+
+def due_causes(loop: Loop, context: Context) -> list[Cause]:
+    """Return every cause that is due, the leading one first."""
+    return ask(loop, context).causes
 
 
 def armed(loop: Loop, state: LoopState, now: int) -> dict[str, str]:
     """Return the marks with one for the loop and every schedule seen for the first time: it counts from now on."""
-    names = [LOOP, *(trigger.name for trigger in loop.on if isinstance(trigger, Cron))]
+    rules = (leaf for trigger in loop.on for leaf in leaves(trigger))
+    names = [LOOP, *(clock.name for clock in clocks(rules))]
     return {name: str(now) for name in names} | state.acted
+
+
+def remembering(state: LoopState, changes: Mapping[str, Any]) -> LoopState:
+    """Return the state with what rules remember; marks stand with the marks, None forgets."""
+    marks = {name: value for name, value in changes.items() if isinstance(value, str)}
+    rest = {name: value for name, value in (state.memory | dict(changes)).items() if name not in marks}
+    kept = {name: value for name, value in rest.items() if value is not None}
+    return msgspec.structs.replace(state, acted=state.acted | marks, memory=kept)
 
 
 def begun(
@@ -44,13 +84,14 @@ def begun(
     `rows` are those of the dataset, `ladder_on` the alarms that begin a ladder.
     """
     today = context.now.date().isoformat()
+    after = {name: kept for cause in causes for name, kept in cause.after.items()}
+    marks = {cause.rule: cause.mark for cause in causes if cause.rule not in after}
     return msgspec.structs.replace(
-        state,
+        remembering(state, marks | after),
         running=running,
         waiting=None,
         seen=context.labelled,
         settled=False,
-        acted=state.acted | {cause.rule: cause.mark for cause in causes},
         last_run=micros(context.now),
         rows_at_last_run=rows,
         labelled_at_last_run=context.labelled,

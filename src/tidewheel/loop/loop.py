@@ -101,7 +101,7 @@ class Loop:
         """What the monitor watches: `monitor`, with what drift and decay triggers ask for laid over it."""
         wanted: dict[str, Any] = {}
         for trigger in self.on:
-            if isinstance(trigger, OnAlert):
+            if isinstance(trigger, OnAlert) and not trigger.model:
                 wanted |= trigger.settings
         if "metric" in wanted:
             wanted["decay"] = wanted.pop("metric")

@@ -73,6 +73,7 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     seen: int = 0  # labelled rows that triggers were asked about, waiting to be kept or not
     settled: bool = False  # whether triggers were asked since the last change, and nothing was left to do
     acted: dict[str, str] = {}  # rule -> mark of its last cause that was acted on
+    memory: dict[str, Any] = {}  # rule -> what it remembers besides
     last_run: int = 0  # begin of the last retraining, microseconds since 1970; 0 before the first
     rows_at_last_run: int = 0  # rows of the dataset at that time
     labelled_at_last_run: int = 0  # labelled rows at that time

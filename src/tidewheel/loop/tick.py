@@ -18,20 +18,22 @@ from filelock import FileLock, Timeout
 from tidewheel.clock import from_micros, micros
 from tidewheel.errors import Conflict, StorageUnavailable, TidewheelError
 from tidewheel.lineage.store import Store
-from tidewheel.loop.causes import LOOP, armed, begun, due_causes
+from tidewheel.loop.causes import LOOP, Asked, armed, ask, begun, remembering
 from tidewheel.loop.decisions import decide
 from tidewheel.loop.facts import Facts, read_facts
 from tidewheel.loop.loop import Loop
 from tidewheel.loop.material import unseen_rows
-from tidewheel.loop.policy import Refusal, refusal
+from tidewheel.loop.policy import refusal
 from tidewheel.loop.requests import take_requests
 from tidewheel.loop.state import Claim, Overtaken, Running, Waiting, load_state, owner_of
 from tidewheel.loop.train import Trained, train
-from tidewheel.loop.triggers import Cause, Context
+from tidewheel.loop.triggers import Cause, Context, loop_name
 from tidewheel.loop.watch import Watcher
 from tidewheel.monitoring.alerts import open_alerts
 from tidewheel.monitoring.records import Window
 from tidewheel.rollout.records import Decision
+from tidewheel.triggers.items import Used, use_up
+from tidewheel.triggers.policy import Refusal
 
 STALE = timedelta(minutes=30)  # after that another machine goes on with a retraining that one machine began
 
@@ -138,10 +140,14 @@ class Ticker:
             rolling=facts.rolling,
             alerts=alerts,
             requests=facts.requests,
+            came=facts.dataset.at,
+            model=self.loop.model,
+            held=self.store,
         )
 
     def _decide(self, claim: Claim, context: Context, report: TickReport) -> TickReport:
-        causes = due_causes(self.loop, context)
+        asked = ask(self.loop, context)
+        causes, context = asked.causes, self._remember(claim, context, asked)
         if not causes:
             claim.move(seen=context.labelled, settled=True, waiting=None, trouble="")
             return report
@@ -151,6 +157,16 @@ class Ticker:
             return replace(report, refusal=stopped)
         self._begin(claim, context, causes)
         return replace(report, cause=causes[0], trained=self._train(claim))
+
+    def _remember(self, claim: Claim, context: Context, asked: Asked) -> Context:
+        """Keep what the rules remember whether they are due or not."""
+        state = remembering(claim.state, asked.keep)
+        if state == claim.state and not asked.seen:
+            return context
+        with claim.moving(acted=state.acted, memory=state.memory) as tx:
+            used = Used(name=loop_name(self.loop.model), epoch=1)
+            use_up(tx, used, asked.seen, context.now)
+        return replace(context, state=claim.state)
 
     def _wait(self, claim: Claim, context: Context, cause: Cause, stopped: Refusal) -> None:
         """Write down that a rule holds a retraining back, once for each cause and rule."""
@@ -182,6 +198,8 @@ class Ticker:
         state = begun(claim.state, context, causes, running, rows=dataset.rows, ladder_on=loop.ladder_on)
         with claim.moving(**{name: getattr(state, name) for name in state.__struct_fields__}) as tx:
             take_requests(tx, context.requests)
+            used = Used(name=loop_name(loop.model), epoch=1)
+            use_up(tx, used, [item for each in causes for item in each.items], context.now)
             numbers = {
                 "trigger": cause.trigger,
                 "key": cause.key,
