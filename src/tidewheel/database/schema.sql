@@ -203,6 +203,47 @@ CREATE TABLE step_flight (
     CONSTRAINT pk_step_flight PRIMARY KEY ("key")
 );
 CREATE INDEX ix_step_flight_run_id ON step_flight (run_id);
+CREATE TABLE trigger_delivery (
+    seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    hook VARCHAR(200) NOT NULL,
+    id VARCHAR(200) NOT NULL,
+    at BIGINT NOT NULL,
+    body TEXT NOT NULL,
+    CONSTRAINT uq_trigger_delivery_hook_id UNIQUE (hook, id)
+);
+CREATE INDEX ix_trigger_delivery_hook_at ON trigger_delivery (hook, at);
+CREATE TABLE trigger_fired (
+    name VARCHAR(200) NOT NULL,
+    epoch INTEGER NOT NULL,
+    "key" VARCHAR(200) NOT NULL,
+    at BIGINT NOT NULL,
+    tick_id VARCHAR(36) NOT NULL,
+    run_id VARCHAR(36) NOT NULL,
+    done BOOLEAN NOT NULL,
+    CONSTRAINT pk_trigger_fired PRIMARY KEY (name, epoch, "key")
+);
+CREATE INDEX ix_trigger_fired_name_done ON trigger_fired (name, done);
+CREATE TABLE trigger_item (
+    name VARCHAR(200) NOT NULL,
+    epoch INTEGER NOT NULL,
+    source VARCHAR(300) NOT NULL,
+    digest VARCHAR(64) NOT NULL,
+    item TEXT NOT NULL,
+    stamp VARCHAR(200) NOT NULL,
+    at BIGINT NOT NULL,
+    CONSTRAINT pk_trigger_item PRIMARY KEY (name, epoch, source, digest)
+);
+CREATE TABLE trigger_state (
+    name VARCHAR(200) NOT NULL,
+    kind VARCHAR(16) NOT NULL,
+    revision BIGINT NOT NULL,
+    epoch INTEGER NOT NULL,
+    at BIGINT NOT NULL,
+    declaration TEXT NOT NULL,
+    memory TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    CONSTRAINT pk_trigger_state PRIMARY KEY (name)
+);
 CREATE TABLE version (
     id VARCHAR(36) NOT NULL,
     entity_id VARCHAR(36) NOT NULL,

@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Add what is new; nothing is changed or taken away."""
     _lease()
     _step_flight()
+    _triggers()
     # What is added here and in a room's tables.py goes into schema.sql too: python scripts/write_schema.py
 
 
@@ -36,3 +37,53 @@ def _step_flight() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_step_flight")),
     )
     op.create_index(op.f("ix_step_flight_run_id"), "step_flight", ["run_id"])
+
+
+def _triggers() -> None:
+    op.create_table(
+        "trigger_state",
+        sa.Column("name", sa.String(200), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("declaration", sa.Text, nullable=False),
+        sa.Column("memory", sa.Text, nullable=False),
+        sa.Column("verdict", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_trigger_state")),
+    )
+    op.create_table(
+        "trigger_fired",
+        sa.Column("name", sa.String(200), nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("key", sa.String(200), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("tick_id", sa.String(36), nullable=False),
+        sa.Column("run_id", sa.String(36), nullable=False),
+        sa.Column("done", sa.Boolean, nullable=False),
+        sa.PrimaryKeyConstraint("name", "epoch", "key", name=op.f("pk_trigger_fired")),
+    )
+    op.create_index(op.f("ix_trigger_fired_name_done"), "trigger_fired", ["name", "done"])
+    op.create_table(
+        "trigger_item",
+        sa.Column("name", sa.String(200), nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("source", sa.String(300), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("item", sa.Text, nullable=False),
+        sa.Column("stamp", sa.String(200), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("name", "epoch", "source", "digest", name=op.f("pk_trigger_item")),
+    )
+    op.create_table(
+        "trigger_delivery",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("hook", sa.String(200), nullable=False),
+        sa.Column("id", sa.String(200), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_trigger_delivery")),
+        sa.UniqueConstraint("hook", "id", name=op.f("uq_trigger_delivery_hook_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_trigger_delivery_hook_at"), "trigger_delivery", ["hook", "at"])
