@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tidewheel.loop.loop import Loop
     from tidewheel.loop.tick import TickReport
     from tidewheel.models.scorer import Scorer
+    from tidewheel.pipelines.collect import Collection
     from tidewheel.pipelines.pipeline import Pipeline
     from tidewheel.pipelines.plan import Plan
     from tidewheel.pipelines.reproduce import Reproduction, Wish
@@ -76,6 +77,7 @@ def open_store(settings: Settings | None = None) -> Store:
         secrets=Path(settings.secrets) if settings.secrets else None,
         lease_seconds=settings.lease_seconds,
         storage_patience=settings.storage_patience,
+        executors=settings.executors,
     )
 
 
@@ -323,6 +325,28 @@ def replay_run(settings: Settings, run_id: str, wish: Wish, report: str) -> None
         write_report(Path(report), as_json(replay(store, run_id, wish)))
     except TidewheelError as error:
         write_report(Path(report), {"error": error.what, "mend": error.mend})
+    finally:
+        store.close()
+
+
+def collect_garbage(
+    settings: Settings,
+    *,
+    dry: bool = False,
+    keep_days: float | None = None,
+    keep_runs: int | None = None,
+    by: str = "",
+) -> Collection:
+    """Delete what the rules no longer keep, or with `dry` say what that would be."""
+    from tidewheel.pipelines.collect import collect
+    from tidewheel.pipelines.retention import Retention
+
+    days = settings.keep_days if keep_days is None else keep_days
+    runs = settings.keep_runs if keep_runs is None else keep_runs
+    rules = Retention(keep_days=days, keep_runs=runs)
+    store = open_store(settings)
+    try:
+        return collect(store, rules, dry=dry, by=by)
     finally:
         store.close()
 

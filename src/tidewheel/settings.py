@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,15 @@ class Settings:
     environment: str = DEFAULT_ENVIRONMENT  # name of the table these came from
     database_url: str = ""  # sqlite:///... or postgresql://...; empty: <home>/tidewheel.db
     blob_url: str = ""  # folder, s3://bucket/prefix or any fsspec URL; empty: <home>/blobs
-    executor: str = "inline"  # where steps run unless they say otherwise: inline or process
+    executor: str = "inline"  # where steps run unless they say otherwise: inline, threads, process, isolated, ray ...
+    executors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # tables [<environment>.executors.<name>]
     secrets: str = ""  # folder with a file for each secret, as Kubernetes and Docker mount them; "": variables alone
     lease_seconds: float = 60.0  # after so long a run is taken over whose process, on another machine, says nothing
     storage_patience: float = 120.0  # seconds that a run waits for a full disk or a database that does not answer
+    keep_days: float = 30.0  # days for which `gc` keeps runs and cache entries
+    keep_runs: int = 20  # newest runs of each pipeline that `gc` keeps however old they are
+    openlineage: str = ""  # where run events go: http(s)://..., file:///... or console; empty: nowhere
+    webhook: str = ""  # http(s) address that is told what runs do, in plain JSON; empty: none
     serve_host: str = "127.0.0.1"  # address of the prediction server
     serve_port: int = 8600  # TCP port of the prediction server
     public: bool = False  # whether servers may listen on other addresses than this machine's own
@@ -63,10 +69,7 @@ def load_settings(start: Path | None = None, environment: str | None = None) -> 
     base = file.parent if file else folder
     settings = Settings(home=base / ".tidewheel", environment=chosen)
     changes: dict[str, Any] = {name: _typed(name, value, base) for name, value in (table | _variables()).items()}
-    settings = replace(settings, **changes)
-    if settings.executor not in ("inline", "process"):
-        raise InvalidInput(f"executor = {settings.executor!r} is not known.", "Use inline or process.")
-    return settings
+    return replace(settings, **changes)
 
 
 def _nearest(folder: Path) -> Path | None:
@@ -96,7 +99,7 @@ def _table(file: Path, environment: str) -> dict[str, Any]:
 def _variables() -> dict[str, Any]:
     prefix = "TIDEWHEEL_"
     found = {key.removeprefix(prefix).lower(): value for key, value in os.environ.items() if key.startswith(prefix)}
-    return {name: value for name, value in found.items() if name in _names()}
+    return {name: value for name, value in found.items() if name in _names() - {"executors"}}
 
 
 def _names() -> set[str]:
@@ -107,17 +110,29 @@ def _typed(name: str, value: object, base: Path) -> object:
     try:
         if name == "home":
             return (base / Path(str(value)).expanduser()).resolve()
+        if name == "executors":
+            return _tables(value)
         if name == "secrets":
             return str((base / Path(str(value)).expanduser()).resolve()) if value else ""
         if name.endswith("_port"):
             return _port(int(str(value)))
         if name == "public":
             return _flag(str(value))
+        if name == "keep_days":
+            return float(str(value))
+        if name == "keep_runs":
+            return int(str(value))
         if name in ("tick_seconds", "lease_seconds", "storage_patience"):
             return _seconds(name, float(str(value)))
     except ValueError as error:
         raise InvalidInput(f"The setting {name} = {value!r} cannot be used: {error}.", "Correct it.") from error
     return str(value)
+
+
+def _tables(value: object) -> Mapping[str, Mapping[str, Any]]:
+    if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
+        raise ValueError("options of executors stand in tables such as [dev.executors.process]")
+    return value
 
 
 def _seconds(name: str, value: float) -> float:

@@ -398,3 +398,16 @@ def offset(x: int) -> int:
 def shifted(x: int) -> int:
     """For `why`: the constant is a part of the key."""
     return offset(x)
+
+
+@step
+def prints(folder: str) -> str:
+    """Say something."""
+    print("in", folder)
+    return folder
+
+
+@pipeline
+def writes_and_prints(folder: str) -> str:
+    """One step with a log."""
+    return prints(folder)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from tidewheel.cli import data, journal, loop, models, reproduce, rerun, runs, servers, sweep
+from tidewheel.cli import data, gc, journal, loop, models, reproduce, rerun, runs, servers, sweep
 from tidewheel.errors import TidewheelError
 
 cli = typer.Typer(
@@ -26,6 +26,7 @@ for command in (
     *sweep.COMMANDS,
     *rerun.COMMANDS,
     *reproduce.COMMANDS,
+    *gc.COMMANDS,
 ):
     cli.command(epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(data.group, name="data")

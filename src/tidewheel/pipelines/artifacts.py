@@ -13,7 +13,7 @@ from tidewheel.pipelines.tree import media_type
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_.\-/\[\]]")  # what a name in the graph cannot hold, though a Python name can
 _LONGEST = 200  # characters of a name in the graph
-_SAME = "SELECT id FROM version WHERE digest = :digest AND entity_id = :entity LIMIT 1"
+_SAME = "SELECT id, state FROM version WHERE digest = :digest AND entity_id = :entity LIMIT 1"
 
 
 def record_artifact(tx: Transaction, name: str, stored: Stored, at: datetime) -> Stored:
@@ -21,6 +21,8 @@ def record_artifact(tx: Transaction, name: str, stored: Stored, at: datetime) ->
     entity = ensure_entity(tx, "artifact", _UNFIT.sub("_", name)[-_LONGEST:], at=at)
     known = tx.row(_SAME, digest=stored.digest, entity=entity.id)
     if known is not None:
+        if known["state"] != "LIVE":  # its payload was collected, and has just been made again
+            tx.run("UPDATE version SET state = 'LIVE' WHERE id = :id", id=known["id"])
         return stored.with_version(known["id"])
     facets = {"codec": stored.codec, "content": stored.content, "inline": stored.inline}
     made = add_version(

@@ -17,7 +17,7 @@ from typing import Any
 
 from tidewheel.clock import new_id
 from tidewheel.database.values import from_json, to_json
-from tidewheel.errors import Conflict, InvalidInput, RunFailed
+from tidewheel.errors import Conflict, InvalidInput, MissingBlob, RunFailed
 from tidewheel.fingerprint.environment import capture_environment
 from tidewheel.fingerprint.machine import VARIABLES, this_machine
 from tidewheel.lineage.read import get_version, list_used
@@ -25,6 +25,7 @@ from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
 from tidewheel.pipelines.capture import Sources, read_sources
 from tidewheel.pipelines.likeness import Tolerance, Verdict
+from tidewheel.pipelines.payload import MEND
 from tidewheel.pipelines.rebuild import build_environment, compare_distributions
 from tidewheel.pipelines.runs import known_run
 from tidewheel.pipelines.transitions import ALIVE_RUN
@@ -91,7 +92,7 @@ def reproduce_run(store: Store, run_id: str, wish: Wish, variables: Mapping[str,
             interpreter = build_environment(
                 store.home / "environments", str(old.facets["python"]), packages, sources.local
             )
-        workspace = unpack(store.blobs, sources, folder)
+        workspace = _unpacked(store, old, sources, folder)
         notes = _notes(old, sources, workspace, packages if wish.here else {})
         answer = _in_process(_Order(old, sources, workspace, wish, folder), interpreter, variables)
     finally:
@@ -149,13 +150,33 @@ def _sources(store: Store, old: Execution) -> Sources:
             f"The sources of the run {old.id} were not kept.",
             "It was made by an older tidewheel. Run its pipeline once more; that run can be reproduced.",
         )
-    sources = read_sources(store.blobs, digest)
+    try:
+        sources = read_sources(store.blobs, digest)
+    except MissingBlob as error:
+        raise _collected(old, "sources") or error from error
     if not sources.target["module"] or "<" in sources.target["name"]:
         raise InvalidInput(
             f"The pipeline {old.job} was defined in a prompt, a notebook or inside a function.",
             "Only what another process can import can be reproduced: put it into a file.",
         )
     return sources
+
+
+def _unpacked(store: Store, old: Execution, sources: Sources, folder: Path) -> Workspace:
+    """Lay out the sources, once it is sure that the inputs are still there."""
+    inputs = {digest for stored in old.facets["arguments"].values() for digest in stored["blobs"]}
+    gone = sorted(digest for digest in inputs if not store.blobs.exists(digest))
+    try:
+        if gone:
+            store.blobs.get(gone[0])
+        return unpack(store.blobs, sources, folder)
+    except MissingBlob as error:
+        raise _collected(old, "inputs" if gone else "sources") or error from error
+
+
+def _collected(old: Execution, what: str) -> MissingBlob | None:
+    day = str(old.facets.get("collected", ""))[:10]
+    return MissingBlob(f"The {what} of the run {old.id} were collected on {day}.", MEND) if day else None
 
 
 def _packages(store: Store, old: Execution) -> dict[str, str]:

@@ -132,6 +132,8 @@ def _whole(value: object, codec: Codec, shelf: Shelf, content: str | None) -> St
     except UnsupportedFormat:
         codec, data = PICKLE, PICKLE.encode(value, shelf)
     inner = [data.decode().partition("\n")[0]] if codec.name in ("file", "bundle") else []
+    if codec.name == "bundle":
+        inner += [entry.digest for entry in getattr(value, "manifest").formats]  # noqa: B009 - only bundles have one
     inline = codec.name in ("file", "bundle")
     digest = digest_of(data) if inline else shelf.blobs.put(data)
     return Stored(
