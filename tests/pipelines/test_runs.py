@@ -303,7 +303,11 @@ def test_a_second_owner_makes_the_first_one_harmless(any_store: Store, sample: M
         ({}, InvalidInput, "needs the parameter 'rows'"),
         ({"rows": ROWS, "depth": "many"}, InvalidInput, "depth='many' of tide is not int"),
         ({"rows": "bikse"}, NotFound, "There is no dataset named 'bikse'"),
-        ({"rows": (x for x in [1])}, InvalidInput, "parameter 'rows' cannot be kept"),
+        (
+            {"rows": (x for x in [1])},
+            InvalidInput,
+            "rows of tide is of the wrong type: expected DataFrame, got generator",
+        ),
     ],
 )
 def test_start_run_refuses_wrong_parameters(

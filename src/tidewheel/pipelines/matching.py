@@ -67,7 +67,7 @@ def _compared(value: Any, annotation: Any, path: str) -> _Found:
     kind = types.NoneType if annotation is None else origin or annotation
     if typing.is_typeddict(kind):
         return _typed_dict(value, kind, path)
-    if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+    if kind is Any or not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
         return None  # Any, a type variable, a protocol
     if not isinstance(value, _NUMBERS.get(kind, kind)):
         return path, type_name(annotation), _kind(value)

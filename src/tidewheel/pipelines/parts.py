@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tidewheel.errors import InvalidInput
+from tidewheel.pipelines.at_hand import AtHand
 from tidewheel.pipelines.calls import Call, Output
 from tidewheel.pipelines.handle import Fields, Handle, Record
+from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
 from tidewheel.pipelines.tree import encode, stored_part
 
@@ -32,6 +35,11 @@ class Part(Output):
     def version_id(self) -> str:  # type: ignore[override]
         """The version of the whole in the graph."""
         return self._own.version_id if self._whole is None else self._whole.version_id
+
+    @property
+    def near(self) -> AtHand | None:  # type: ignore[override]
+        """Who says how long objects of the run stay at hand."""
+        return self._own.near if self._whole is None else self._whole.near
 
     @property
     def content(self) -> str:
@@ -80,6 +88,18 @@ class Part(Output):
                 f"The {type(whole).__name__} that a step gave has no {self._name!r}, which its annotation declares.",
                 "Set every field that the annotation declares.",
             ) from error
+
+
+def refuse_foreign(step: Step[..., Any], inputs: Iterable[Output], near: AtHand) -> None:
+    """Refuse a call with values of another run: when this one is resumed, they would not be there.
+
+    `near` is what all values of the run at hand have in common. Raises InvalidInput.
+    """
+    if any(given.near is not None and given.near is not near for given in inputs):
+        raise InvalidInput(
+            f"{step.name} was called with a value that waits in another run.",
+            "Pass the value itself, tidewheel.value(...) or the output of that run, as a parameter of this one.",
+        )
 
 
 def handles_of(call: Call, shelf: Shelf) -> Any:
