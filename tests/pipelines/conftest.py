@@ -28,3 +28,12 @@ def book(tmp_path: Path) -> Path:
     path = tmp_path / "book.txt"
     path.touch()
     return path
+
+
+@pytest.fixture(scope="session")
+def values() -> ModuleType:
+    """The module of steps about values and secrets."""
+    load_target(f"{SAMPLES.with_name('sample_values.py')}:records")
+    import sys
+
+    return sys.modules["sample_values"]

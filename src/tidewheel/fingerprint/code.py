@@ -161,7 +161,7 @@ class _Closure:
         return label
 
     def _attribute(self, kind: type, value: Any) -> bytes:
-        if isinstance(value, kind) and isinstance(value, enum.Enum):
+        if isinstance(value, enum.Enum) and isinstance(value, kind):
             value = value.value
         if isinstance(value, property):
             return b",".join(self._attribute(kind, part) for part in (value.fget, value.fset, value.fdel))

@@ -86,7 +86,7 @@ def stored_part(stored: Stored, name: str, shelf: Shelf) -> Stored | None:
     if stored.codec != NAME:
         return None
     found = json.loads(shelf.blobs.get(stored.digest) if stored.inline is None else stored.inline)
-    fields = found.get("value", found) if _MARK in found else found
+    fields = found.get("value") if isinstance(found, dict) and _MARK in found else found
     part = fields.get(name) if isinstance(fields, dict) else None
     if not isinstance(part, dict) or part.get(_MARK) != "stored" or not part["value"]["content"]:
         return None
