@@ -13,7 +13,8 @@ from tidewheel.pipelines.tree import media_type
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_.\-/\[\]]")  # what a name in the graph cannot hold, though a Python name can
 _LONGEST = 200  # characters of a name in the graph
-_SAME = "SELECT id, state FROM version WHERE digest = :digest AND entity_id = :entity LIMIT 1"
+# `|| ''` keeps SQLite from the index on (entity, number): it would look through all versions of a step that has many.
+_SAME = "SELECT id, state FROM version WHERE digest = :digest AND entity_id || '' = :entity LIMIT 1"
 
 
 def record_artifact(tx: Transaction, name: str, stored: Stored, at: datetime) -> Stored:

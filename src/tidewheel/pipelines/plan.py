@@ -150,7 +150,7 @@ class _Planner:
             hit = cache.entry(tx, key.digest) if key.reusable else None
             if hit is None:
                 self._planned.update([key.digest] if key.reusable else [])
-                return "run", miss_reason(tx, planned.step.identity, key)
+                return "run", miss_reason(tx, planned.step.identity, planned.label, key)
         if not cache.readable(hit.outputs, self._store.blobs):
             self._planned.add(key.digest)
             return "run", f"the answer of {hit.execution_id} is not kept any more: its bytes are gone"
