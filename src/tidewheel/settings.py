@@ -114,15 +114,13 @@ def _typed(name: str, value: object, base: Path) -> object:
             return _tables(value)
         if name == "secrets":
             return str((base / Path(str(value)).expanduser()).resolve()) if value else ""
-        if name.endswith("_port"):
-            return _port(int(str(value)))
+        if name.endswith("_port") or name == "keep_runs":
+            return _whole(name, int(str(value)))
         if name == "public":
             return _flag(str(value))
-        if name == "keep_days":
-            return float(str(value))
-        if name == "keep_runs":
-            return int(str(value))
-        if name in ("tick_seconds", "lease_seconds", "storage_patience"):
+        if name == "public":
+            return _flag(str(value))
+        if name in ("tick_seconds", "lease_seconds", "storage_patience", "keep_days"):
             return _seconds(name, float(str(value)))
     except ValueError as error:
         raise InvalidInput(f"The setting {name} = {value!r} cannot be used: {error}.", "Correct it.") from error
@@ -137,7 +135,7 @@ def _tables(value: object) -> Mapping[str, Mapping[str, Any]]:
 
 def _seconds(name: str, value: float) -> float:
     if not 0 <= value < float("inf"):
-        raise ValueError("a time is 0 or more seconds")
+        raise ValueError("a time is 0 or more")
     if name == "lease_seconds" and value < _SHORTEST_LEASE:
         raise ValueError(f"a lease lasts at least {_SHORTEST_LEASE:g} seconds")
     return value
@@ -149,7 +147,9 @@ def _flag(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def _port(value: int) -> int:
-    if not 0 <= value <= 65_535:
+def _whole(name: str, value: int) -> int:
+    if name == "keep_runs" and value < 0:
+        raise ValueError("a number of runs is 0 or more")
+    if name.endswith("_port") and not 0 <= value <= 65_535:
         raise ValueError("a port is 0 to 65535")
     return value

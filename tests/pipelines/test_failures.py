@@ -262,11 +262,11 @@ def test_a_read_only_home_is_refused_with_advice(store: Store, sample: ModuleTyp
 
 
 def test_signals_are_named() -> None:
-    from tidewheel.pipelines.executors.process import _death
+    from tidewheel.pipelines.executors.fleet import _death
 
     cases: list[tuple[Any, str]] = [
         (-signal.SIGSEGV, "was killed by SIGSEGV"),
         (-200, "was killed by signal 200"),
-        (None, "does not answer"),
+        (None, "died with the warden of all workers"),
     ]
     assert [_death(code) for code, _ in cases] == [text for _, text in cases]

@@ -319,7 +319,7 @@ def test_start_run_refuses_wrong_parameters(
 
 
 def test_start_run_refuses_an_unknown_executor(store: Store, sample: ModuleType, book: Path) -> None:
-    with pytest.raises(NotFound, match="inline, process"):
+    with pytest.raises(NotFound, match="inline, isolated, kubernetes, process"):
         start_run(store, sample.chain, {"n": 1, "book": str(book)}, executor="moon")
     with pytest.raises(InvalidInput, match="SUCCEEDED"):
         list_runs(store, state="DONE")

@@ -44,7 +44,7 @@ def test_variables_win_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("[dev]\nserve_prt = 1\n", "dev", NotFound, "serve_port"),
         ("[dev]\nserve_port = 'x'\n", "dev", InvalidInput, "serve_port"),
         ("[dev]\nserve_port = 70000\n", "dev", InvalidInput, "65535"),
-        ("[dev]\nexecutor = 'cloud'\n", "dev", InvalidInput, "inline or process"),
+        ("[dev]\nexecutors = 'process'\n", "dev", InvalidInput, r"\[dev.executors.process\]"),
         ("[dev]\n[prod]\n", "prd", NotFound, "prod"),
     ],
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tidewheel.blobs.store import BlobStore
 from tidewheel.clock import Clock
@@ -21,6 +23,7 @@ class Store:
     lease_seconds: float = 60.0  # after which a run or retraining whose process says nothing is taken over by others
     storage_patience: float = 0.0  # seconds that a run waits for storage that is full or does not answer
     secrets: Path | None = None  # folder with a file for each secret; None: environment variables alone
+    executors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # options of executors by their names
 
     def close(self) -> None:
         """Give the connections back."""

@@ -52,7 +52,8 @@ def drive(wanted: Drive, shelf: Shelf) -> Callable[[], Any] | None:
     """
     journal, store = wanted.journal, wanted.journal.store
     attempts = store.home / "runs" / journal.run_id / "attempts"
-    crew = Crew(wanted.executor, shelf, attempts, on_beat=lambda beat: session.beat(beat))  # noqa: PLW0108 - made below
+    tables = store.executors
+    crew = Crew(wanted.executor, shelf, attempts, options=tables, on_beat=lambda beat: session.beat(beat))  # noqa: PLW0108 - made below
     prior = Prior(wanted.calls, store.blobs, wanted.again)
     session = Session(journal, crew, shelf, prior=prior, tell=wanted.tell, leaves=wanted.leaves)
     session.knows(wanted.run.facets["pins"])

@@ -20,6 +20,7 @@ from tidewheel.lineage.write import append_event, finish_execution
 from tidewheel.pipelines import picks
 from tidewheel.pipelines.capture import Capture, seeds_in
 from tidewheel.pipelines.drive import Drive, drive
+from tidewheel.pipelines.executors.crew import check_executor
 from tidewheel.pipelines.executors.seam import Executor
 from tidewheel.pipelines.foreseen import check_secrets
 from tidewheel.pipelines.journal import Boundary, Opening, close_calls, nothing, open_run, reopen_run
@@ -71,6 +72,8 @@ def start_run(
     patience.keep(lambda: mark_lost(store))
     bound = bind(pipeline, parameters or {})
     check_secrets(pipeline, store.secrets)
+    if isinstance(executor, str):
+        check_executor(executor)
     with run_lock(store.home, run_id):
         opening = patience.keep(lambda: _opening(store, pipeline, bound, dict(cause or {}), dict(pins or {})))
         opening = replace(opening, queued=bool(queued))
@@ -106,6 +109,8 @@ def resume_run(
     """
     found = known_run(store, run_id)
     check_pipeline(found, pipeline)
+    if isinstance(executor, str):
+        check_executor(executor)
     if found.state == RunState.SUCCEEDED:
         return get_run(store, found.id)
     patience = patience_of(store, pipeline, found.id, on_event or silent)
