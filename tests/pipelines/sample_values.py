@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import polars as pl
@@ -177,6 +178,19 @@ def login(how: str = "print") -> list[str]:
     if how == "return":
         return [word]
     return ["same" if os.environ["TIDE_PASSWORD"] == word else "other", os.environ["TIDE_MODE"], str(len(word))]
+
+
+@step(secrets=("TIDE_PASSWORD",))
+def seen() -> list[str]:
+    """Return what of this process and its parent a process list tells the secret in."""
+    word = secret("TIDE_PASSWORD").encode()
+    places = [f"/proc/{process}/{file}" for process in ("self", os.getppid()) for file in ("cmdline", "environ")]
+    return [place for place in places if word in Path(place).read_bytes()]
+
+
+@pipeline
+def looks_at_processes() -> list[str]:
+    return seen()
 
 
 @step
