@@ -160,7 +160,7 @@ def test_unknown_pages_and_commands_are_refused(busy: Status, fetch: Fetch) -> N
     assert fetch(app(busy), "/nowhere")[0] == 404
     assert fetch(app(busy), "/", "POST")[0] == 405
     assert fetch(app(busy), "/static/../pages.py")[0] == 404
-    assert orjson.loads(fetch(app(busy), "/api/nothing")[2])["mend"].startswith("The page is at /")
+    assert orjson.loads(fetch(app(busy), "/api/nothing")[2])["mend"].startswith("The pages are at /")
 
 
 def test_nothing_foreign_is_allowed_in(busy: Status, fetch: Fetch) -> None:

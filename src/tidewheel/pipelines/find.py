@@ -128,3 +128,9 @@ def _same(value: Any, given: Any) -> bool:
     if type(value) is type(given) and value == given:
         return True
     return isinstance(given, str) and given in (str(value), json.dumps(value, default=str))
+
+
+def pipeline_names(store: Store) -> list[str]:
+    """Return the names of all pipelines that have been run."""
+    with store.database.reading() as tx:
+        return [row["job"] for row in tx.rows("SELECT DISTINCT job FROM execution WHERE kind = 'run' ORDER BY job")]

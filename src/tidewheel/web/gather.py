@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from tidewheel.errors import NotFound
 from tidewheel.lineage.read import find_entity, list_events
 from tidewheel.lineage.records import Event
 from tidewheel.lineage.store import Store
+from tidewheel.loop.declared import describe_loop, stored_declaration
 from tidewheel.loop.loop import Loop
 from tidewheel.loop.state import load_state
 from tidewheel.loop.status import LoopStatus, status
@@ -107,7 +109,8 @@ def _traffic(store: Store, model: str) -> Traffic | None:
 
 def _state(store: Store, loops: Sequence[Loop], turning: LoopStatus | None, model: str) -> LoopState:
     traffic = _traffic(store, model)
-    declared = next((loop for loop in loops if loop.model == model), None)
+    loop = next((loop for loop in loops if loop.model == model), None)
+    declared = describe_loop(loop) if loop else stored_declaration(store, model)
     versions = _versions(store, model)
     runs = _runs(store, model, {version.run_id for version in versions})
     events = _events(store, model)
@@ -115,7 +118,7 @@ def _state(store: Store, loops: Sequence[Loop], turning: LoopStatus | None, mode
         store, model, WINDOWS, kind="labels"
     )
     windows = sorted(newest_first, key=lambda window: window.end)
-    psi_limit = declared.policy.psi if declared else None
+    psi_limit = declared["psi"] if declared else None
     return LoopState(
         model=model,
         pipeline=runs[0].pipeline if runs else "",
@@ -124,7 +127,7 @@ def _state(store: Store, loops: Sequence[Loop], turning: LoopStatus | None, mode
         running=tuple(_counted(store, run) for run in runs if run.ended is None and run.state != "LOST"),
         traffic=_traffic_line(traffic) if traffic else None,
         rollout=_rollout(store, model) if traffic else None,
-        triggers=_triggers(declared),
+        triggers=_triggers(declared) if declared else (),
         alerts=tuple(
             AlertLine(kind=alert.kind, opened=alert.opened, evidence=alert.reason)
             for alert in reversed(open_alerts(store, model))
@@ -247,8 +250,6 @@ def _reigns(store: Store, model: str) -> tuple[Reign, ...]:
     )
 
 
-def _triggers(declared: Loop | None) -> tuple[TriggerLine, ...]:
-    if declared is None:
-        return ()
-    named = (trigger.name.partition("(") for trigger in declared.on)
+def _triggers(declared: Mapping[str, Any]) -> tuple[TriggerLine, ...]:
+    named = (name.partition("(") for name in declared["on"])
     return tuple(TriggerLine(kind=kind, rule=rule.removesuffix(")")) for kind, _, rule in named)

@@ -17,9 +17,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tidewheel.errors import NotFound, StorageUnavailable, TidewheelError
+from tidewheel.errors import InvalidInput, NotFound, StorageUnavailable, TidewheelError
 from tidewheel.web.records import Status
 from tidewheel.web.render import Renderer
+from tidewheel.web.run_pages import RunReader, run_routes
 
 Reader = Callable[[str | None], Status]  # the state of everything, with the named model shown; None: the first
 
@@ -29,7 +30,7 @@ HEADERS = {
     "cache-control": "no-cache",
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
@@ -53,8 +54,8 @@ class SafeHeaders:
         await self._app(scope, receive, send_safely)
 
 
-def page_app(read: Reader, *, refresh_seconds: float = REFRESH_SECONDS) -> Starlette:
-    """Return the web application that shows what `read` returns; it keeps no state and takes no command."""
+def page_app(read: Reader, *, runs: RunReader | None = None, refresh_seconds: float = REFRESH_SECONDS) -> Starlette:
+    """Return the web application that shows what `read` and `runs` return; it keeps no state and takes no command."""
     renderer = Renderer(refresh_seconds=refresh_seconds)
 
     def page(request: Request) -> Response:
@@ -80,6 +81,7 @@ def page_app(read: Reader, *, refresh_seconds: float = REFRESH_SECONDS) -> Starl
             Route("/", page),
             Route("/now", fragment),
             Route("/api/status", status),
+            *(run_routes(runs, renderer) if runs is not None else ()),
             Mount("/static", StaticFiles(directory=HERE / "static")),
             Mount("/vendor", StaticFiles(directory=HERE / "vendor")),
         ],
@@ -95,10 +97,11 @@ def _json(content: object, code: int = 200) -> Response:
 def explain(error: Exception) -> tuple[int, str, str]:
     """Return for an error the HTTP status, what happened, and how to mend it; the unforeseen keeps its secrets."""
     if isinstance(error, TidewheelError):
-        codes = {NotFound: 404, StorageUnavailable: 503}
+        codes = {NotFound: 404, StorageUnavailable: 503, InvalidInput: 400}
         return next((code for kind, code in codes.items() if isinstance(error, kind)), 500), error.what, error.mend
     if isinstance(error, HTTPException) and error.status_code == 405:
         return 405, "The page takes no commands.", "Read it with GET; act with the command line."
     if isinstance(error, HTTPException):
-        return error.status_code, "There is no such page.", "The page is at /, the same as JSON at /api/status."
+        mend = "The pages are at / and /runs, the same as JSON at /api/status and /api/runs."
+        return error.status_code, "There is no such page.", mend
     return 500, "The page could not be drawn.", "The output of the server says why; the loop itself is not affected."

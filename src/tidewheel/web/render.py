@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tidewheel.web import chart, wording
+from tidewheel.web.flow import draw_flow
 from tidewheel.web.records import Chart, LoopState, Status
+from tidewheel.web.run_records import RunList, RunPage
 
+CALLS_A_SECOND = 1_000  # a run of more calls is read anew less often
 TEMPLATES = Path(__file__).parent / "templates"
 FILTERS = (
     wording.ago,
@@ -45,6 +49,7 @@ class Renderer:
     """Writes the documents; every value is escaped unless it was drawn here."""
 
     def __init__(self, *, refresh_seconds: float) -> None:
+        self.refresh_seconds = refresh_seconds
         self._templates = Environment(
             loader=FileSystemLoader(TEMPLATES),
             autoescape=True,
@@ -54,6 +59,7 @@ class Renderer:
         )
         self._templates.globals |= {"version": version("tidewheel"), "refresh_seconds": refresh_seconds}
         self._templates.filters |= {function.__name__: function for function in FILTERS}
+        self._templates.filters |= {"seconds": wording.seconds}
 
     def page(self, status: Status) -> str:
         """Return the whole page."""
@@ -62,6 +68,19 @@ class Renderer:
     def fragment(self, status: Status) -> str:
         """Return the part of the page that renews itself."""
         return self._render("now.html", status)
+
+    def run_list(self, runs: RunList, *, whole: bool, query: str) -> str:
+        """Return the list of runs, or the part of it that renews itself; `query` are its filters."""
+        name = "runs_page.html" if whole else "runs_now.html"
+        return self._templates.get_template(name).render(status=runs, query=query)
+
+    def run(self, page: RunPage, *, whole: bool, step: str) -> str:
+        """Return the page of a run, or the part of it that renews itself; `step` is the one that was asked for."""
+        name = "run_page.html" if whole else "run_now.html"
+        links = {row.name: f"?step={quote(row.name)}#step" for row in page.steps}
+        picture = draw_flow(page.graph, links)
+        pause = max(self.refresh_seconds, sum(row.calls for row in page.steps) / CALLS_A_SECOND)
+        return self._templates.get_template(name).render(status=page, step=step, picture=picture, pause=round(pause, 1))
 
     def sorry(self, what: str, mend: str) -> str:
         """Return a page that says what went wrong and how to mend it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -10,17 +11,23 @@ from starlette.applications import Starlette
 from tidewheel.lineage.store import Store
 from tidewheel.loop.loop import Loop
 from tidewheel.web.gather import read_status
+from tidewheel.web.gather_runs import read_run, read_runs
+from tidewheel.web.hooks import hook_route
 from tidewheel.web.pages import page_app
 from tidewheel.web.records import Status
+from tidewheel.web.run_pages import RunReader
 
 
 def create_app(store: Store, loops: Sequence[Loop] = ()) -> Starlette:
-    """Return the web application over a store; declared loops add the rules that would start their next run."""
+    """Return the web application over a store, webhooks included; declared loops add the rules that would start their next run."""
 
     def read(model: str | None) -> Status:
         return read_status(store, loops, model)
 
-    return page_app(read)
+    runs = RunReader(many=partial(read_runs, store), one=partial(read_run, store))
+    app = page_app(read, runs=runs)
+    app.router.routes.append(hook_route(store))
+    return app
 
 
 def serve_web(store: Store, loops: Sequence[Loop] = (), *, host: str = "127.0.0.1", port: int = 8601) -> None:

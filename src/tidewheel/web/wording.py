@@ -56,6 +56,17 @@ def _unit(seconds: float) -> tuple[float, str]:
     return (HOUR, "h") if seconds < DAY else (DAY, "d")
 
 
+def seconds(length: float | None) -> str:
+    """Return how many seconds something took, in its largest fitting unit; a dash while it goes on.
+
+    >>> seconds(0.0042), seconds(75.0), seconds(None)
+    ('4 ms', '1.2 min', '—')
+    """
+    if length is None:
+        return NOT_MEASURED
+    return f"{length * 1000:.0f} ms" if length < 1 else span(timedelta(seconds=length))
+
+
 def exact(moment: datetime) -> str:
     """Return a moment to the second, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
