@@ -178,3 +178,12 @@ def test_a_run_that_goes_on_is_not_run_again(any_store: Store, book: Path) -> No
 
     start_run(any_store, flow, {"book": str(book)}, on_event=again)
     assert refused
+
+
+def test_a_rerun_of_a_rerun_is_answered_too(any_store: Store, book: Path, old: Run) -> None:
+    first = rerun_run(any_store, old.id, flow, start="score")
+    emptied(any_store)
+    names(book)
+    run = rerun_run(any_store, first.id, flow, start="score")
+    assert names(book) == ["score"]
+    assert {step.key for step in run.steps} == {step.key for step in old.steps}  # also of those that were answered

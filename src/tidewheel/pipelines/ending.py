@@ -57,7 +57,8 @@ class Ending:
         self._forget(call)
         self._frontier.release(call)
         self.say(call, state, detail)
-        call.release()
+        if call.recorded:  # an answer is recorded with the next write, which needs the key
+            call.release()
 
     def fail(self, call: Call, failure: Failure) -> None:
         """Take in a try that gave nothing: there is another one, or the call has failed."""

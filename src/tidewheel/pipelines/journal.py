@@ -249,6 +249,7 @@ class Journal:
     def _wrote_answers(self) -> None:
         for done in self._answered:
             done.call.recorded = True
+            done.call.release()
         self._answered.clear()
 
 
