@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from tidewheel.pipelines.step import Step
 OPTIONS = ("address", "resources", "objects", "resubmit", "elastic", "installer")
 _PLACES = 64  # tasks that Ray is given at once: it queues what has no room yet
 _RESUBMIT = 3  # times that a task whose node died is handed over again within one try
+_KNOCK_SECONDS = 10.0  # within which a cluster has to take a connection
 _OBJECTS = 256 * 1024 * 1024  # bytes of outputs that are kept in Ray's object store for the steps after
 
 
@@ -147,6 +149,7 @@ class RayExecutor:
         if not ray.is_initialized():
             wishes: dict[str, Any] = {"include_dashboard": False} if self._address == "local" else {}
             try:
+                _knock(self._address)
                 ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR, **wishes)
             except (ConnectionError, ValueError, RuntimeError, OSError, ImportError) as error:
                 raise InvalidInput(
@@ -178,7 +181,6 @@ class RayExecutor:
                 name=options_name(sent.task),
                 num_returns=2,
                 max_retries=0,
-                max_calls=0,
                 num_cpus=options.cpus,
                 num_gpus=options.gpus,
                 memory=options.memory,
@@ -286,6 +288,14 @@ def _failure(error: Exception, errors: Any) -> Failure:
         return Failure(kind="storage", message=cause.what, mend=cause.mend)
     mend = "The nodes need the same Ray and tidewheel as this machine, and a way to the blobs (blob_url, variables)."
     return Failure(kind="unusable", message=f"Ray could not execute it: {_line(cause or error)}", mend=mend)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nobody listens at a cluster's address: Ray itself would ask for minutes."""
+    host, _, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if host and port.isdigit():
+        with socket.create_connection((host, int(port)), _KNOCK_SECONDS):
+            pass
 
 
 def _line(error: BaseException) -> str:
