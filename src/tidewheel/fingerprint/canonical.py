@@ -30,7 +30,7 @@ class Digested:
     digest: str  # hexadecimal, as `value_digest` gives it
 
 
-def combine(tag: str, parts: Iterable[bytes]) -> bytes:
+def combine(tag: str, parts: Iterable[bytes | memoryview]) -> bytes:
     """Digest a tag and parts, each with its length before it, so that no two lists of parts look alike."""
     whole = hashlib.blake2b(FORMAT, digest_size=SIZE)
     for part in (tag.encode(), *parts):
@@ -89,8 +89,14 @@ class Encoder:
 
         parts = tabular_parts(value)
         if parts is not None:
-            return combine(parts.tag, [part if isinstance(part, bytes) else self.digest(part) for part in parts.parts])
+            return combine(parts.tag, map(self._part, parts.parts))
         return self._object(value)
+
+    def _part(self, part: object) -> bytes | memoryview:
+        """Digest a part that was made for this, such as one column: not remembered, so that it can go at once."""
+        if isinstance(part, bytes | memoryview):
+            return part
+        return Encoder(self._code_of).digest(part)
 
     def _object(self, value: Any) -> bytes:
         if isinstance(value, FunctionType | type):

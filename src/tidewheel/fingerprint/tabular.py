@@ -12,7 +12,7 @@ class Parts:
     """What a value consists of: bytes count as they are, other parts are digested in their turn."""
 
     tag: str  # the kind of value
-    parts: list[object]  # bytes, or values for the encoder
+    parts: list[object]  # bytes or views of bytes, or values for the encoder
 
 
 def tabular_parts(value: Any) -> Parts | None:
@@ -37,7 +37,14 @@ def _array(value: Any) -> Parts:
         return Parts(tag="records", parts=[*head, *(np.asarray(value)[name] for name in value.dtype.names)])
     if value.dtype.hasobject:
         return Parts(tag="objects", parts=[*head, np.asarray(value).ravel().tolist()])
-    return Parts(tag="array", parts=[*head, np.ascontiguousarray(value).tobytes()])
+    return Parts(tag="array", parts=[*head, _bytes_of(value)])
+
+
+def _bytes_of(value: Any) -> memoryview:
+    """Return the bytes of an array in C order, without a copy where they lie so already."""
+    import numpy as np
+
+    return memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
 
 
 def _number(value: Any) -> Parts:

@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 class Recorder(Protocol):
     """Takes the calls that the body of a pipeline makes: a run executes them, a plan only foretells them."""
 
-    def call(self, step: Any, arguments: Mapping[str, Any]) -> Any:
-        """Take a call of a `Step` (whose file imports this one); return handles for what it will return."""
+    def call(self, step: Any, arguments: Mapping[str, Any], *, item: int | None = None) -> Any:
+        """Take a call of a `Step` (whose file imports this one); return handles for what it will return.
+
+        `item` says which item of a map it is, from 0.
+        """
         ...
 
     def pick(self, wanted: Input) -> Any:
         """Take an input that the store picks; return a handle for it."""
         ...
 
-    def gather(self, handles: Any, *, collect: bool) -> Any:
-        """Take note that calls are the items of one map; with `collect` return which of them succeeded."""
+    def gather(self, handles: Any) -> Any:
+        """Wait for the items of a map, and return which of them succeeded."""
         ...
 
     def approve(self, asked: Any) -> Any:

@@ -14,6 +14,7 @@ from tidewheel.pipelines.calls import Call
 from tidewheel.pipelines.flights import Flight, find_flight
 from tidewheel.pipelines.journal import Journal
 from tidewheel.pipelines.keys import Key, Keys
+from tidewheel.pipelines.liveness import mark_lost
 from tidewheel.pipelines.prior import Prior
 from tidewheel.pipelines.stored import Stored
 from tidewheel.pipelines.transitions import DONE_STEP
@@ -28,6 +29,7 @@ class Answer:
     source: str = ""  # the execution that gave the answer, or the run that is waited for
 
 
+_PATIENT_LOOKS = 4  # looks after which it is asked whether the other run still lives
 EXECUTE = Answer(kind="execute")
 FOLLOW = Answer(kind="follow")
 
@@ -97,6 +99,9 @@ class Answers:
             del self._leaders[call.key.digest]
 
     def _look_elsewhere(self, call: Call, key: Key) -> Answer:
+        if call.looks >= _PATIENT_LOOKS:  # so that it does not wait for the dead
+            self._journal.fence.patience.keep(lambda: mark_lost(self._journal.store))
+
         def look(tx: Transaction) -> tuple[Hit | None, Flight | None]:
             flight = find_flight(tx, key.digest, self._journal.run_id) if call.looks else None
             return cache.entry(tx, key.digest), flight

@@ -114,13 +114,13 @@ class _Planner:
         """Take an input that the store picks."""
         return picks.handle(self._store, self._shelf, picks.pick(self._store, wanted))
 
-    def call(self, step: Step[..., Any], arguments: Mapping[str, Any]) -> Any:
+    def call(self, step: Step[..., Any], arguments: Mapping[str, Any], *, item: int | None = None) -> Any:
         """Take a call: look its key up where its inputs are known."""
         name = f"{within().replace('/', '.')}.{step.name}" if within() else step.name
         number = self._labels[name] = self._labels.get(name, 0) + 1
         label = name if number == 1 else f"{name}-{number}"
         given, inputs = held(arguments)
-        planned = Call(step=step, arguments=given, ordinal=len(self.steps) + 1, label=label)
+        planned = Call(step=step, arguments=given, ordinal=len(self.steps) + 1, label=label, item=item)
         planned.outputs = tuple(Output(self._shelf, wait=_stop, call=planned) for _ in range(step.parts or 1))
         unknown = [found.call.label for found in inputs if found.call is not None and not found.call.succeeded]
         action, reason = ("run", f"its input from {unknown[0]} will be new") if unknown else self._look_up(planned)
@@ -129,10 +129,8 @@ class _Planner:
         self.steps.append(PlanStep(step=label, action="cached" if action == "cached" else "run", reason=reason))
         return handles_of(planned, self._shelf)
 
-    def gather(self, handles: Sequence[Any], *, collect: bool) -> Collected[Any] | None:
+    def gather(self, handles: Sequence[Any]) -> Collected[Any]:
         """Take a map: which of its items succeed is known beforehand only where all are in the cache."""
-        if not collect:
-            return None
         outputs = outputs_of(handles)
         for output in outputs:
             output.wait()

@@ -67,11 +67,12 @@ class Session:
         self._pins: dict[str, Any] = {}
         self._count = 0
 
-    def call(self, step: Step[..., Any], arguments: Mapping[str, Any]) -> Any:
+    def call(self, step: Step[..., Any], arguments: Mapping[str, Any], *, item: int | None = None) -> Any:
         """Take a call of the body; return handles for what it will give, at once."""
         given, inputs = held(arguments)
         refuse_foreign(step, inputs, self._near)
         call = self._new(step, given)
+        call.item = item
         call.place = self._crew.place(step)
         call.outputs = tuple(Output(self._shelf, wait=self.wait, call=call) for _ in range(step.parts or 1))
         for output in call.outputs:
@@ -100,14 +101,9 @@ class Session:
             source.near = self._near
         return handle
 
-    def gather(self, handles: Sequence[Any], *, collect: bool) -> Collected[Any] | None:
-        """Take note that some calls are the items of one map; with `collect` wait for all and part good from bad."""
+    def gather(self, handles: Sequence[Any]) -> Collected[Any]:
+        """Wait for the items of a map, and part those that succeeded from the others."""
         outputs = outputs_of(handles)
-        for item, output in enumerate(outputs):
-            if output.call is not None:
-                output.call.item = item
-        if not collect:
-            return None
         for output in outputs:
             while output.call is not None and not output.call.done:
                 self._turn(_PATIENCE)

@@ -61,11 +61,12 @@ class Step(Generic[P, R]):
         if on_error not in ("fail", "collect"):
             raise InvalidInput(f"on_error={on_error!r} is not known.", 'Use on_error="fail" or on_error="collect".')
         call, taker = cast("Callable[..., R]", self), recorder()
-        if taker is None and on_error == "collect":
-            return call_each(lambda item: call(item, **shared), items)
-        given = [call(item, **shared) for item in items]
-        gathered = taker.gather(given, collect=on_error == "collect") if taker is not None else None
-        return given if gathered is None else cast("Collected[R]", gathered)
+        if taker is None:
+            if on_error == "collect":
+                return call_each(lambda item: call(item, **shared), items)
+            return [call(item, **shared) for item in items]
+        given = [taker.call(self, self.bind((item,), shared), item=index) for index, item in enumerate(items)]
+        return given if on_error == "fail" else cast("Collected[R]", taker.gather(given))
 
     @functools.cached_property
     def name(self) -> str:
