@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tidewheel.data.records import DatasetVersion
     from tidewheel.lineage.chain import ChainReport
     from tidewheel.lineage.graph import Graph
+    from tidewheel.lineage.outbox import Sinks, Waiting
     from tidewheel.lineage.store import Store
     from tidewheel.loop.loop import Loop
     from tidewheel.loop.tick import TickReport
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from tidewheel.pipelines.runs import Run, RunEvent
     from tidewheel.pipelines.sweep import Ranking, Sweep
     from tidewheel.pipelines.why import Why
+    from tidewheel.triggers.listed import TriggerRow
+    from tidewheel.triggers.tick import TickReport as ScheduleReport
 
 ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "rollout", "triggers", "loop")
 LETTING_GO = 5.0  # seconds in which the children of an `up` that was killed let go of their ports
@@ -69,6 +72,8 @@ def open_store(settings: Settings | None = None) -> Store:
     settings = settings or load_settings()
     database = open_database(settings.database)
     prepare(database, import_tables)
+    sinks = outbox_sinks(settings) if settings.openlineage or settings.webhook else {}
+    database.sinks = tuple(sinks)
     return Opened(
         database=database,
         blobs=open_blobs(settings.blobs),
@@ -78,7 +83,34 @@ def open_store(settings: Settings | None = None) -> Store:
         lease_seconds=settings.lease_seconds,
         storage_patience=settings.storage_patience,
         executors=settings.executors,
+        sinks=sinks,
     )
+
+
+def outbox_sinks(settings: Settings) -> Sinks:
+    """Return who outside is told what runs do, as the settings say."""
+    from tidewheel import __version__
+    from tidewheel.blobs.open import open_blobs
+    from tidewheel.lineage.openlineage import Teller, plain
+    from tidewheel.lineage.sinks import LINEAGE_PATH, sink_at
+    from tidewheel.pipelines.capture import source_place
+    from tidewheel.pipelines.secrets import find_secrets
+
+    folder = Path(settings.secrets) if settings.secrets else None
+
+    def secret(name: str, sink: str) -> str:
+        return find_secrets([name], folder, wanted_by=f"The setting {sink}").revealed()[name] if name else ""
+
+    found: dict[str, Any] = {}
+    if settings.openlineage:
+        key = secret(settings.openlineage_key, "openlineage_key")
+        blobs = open_blobs(settings.blobs)
+        teller = Teller(f"tidewheel.{settings.environment}", __version__, lambda run: source_place(blobs, run))
+        found["openlineage"] = (sink_at(settings.openlineage, path=LINEAGE_PATH, key=key), teller)
+    if settings.webhook:
+        signed = secret(settings.webhook_secret, "webhook_secret")
+        found["webhook"] = (sink_at(settings.webhook, secret=signed), plain)
+    return found
 
 
 class App:
@@ -351,6 +383,22 @@ def collect_garbage(
         store.close()
 
 
+def outbox_waiting(store: Store) -> list[Waiting]:
+    """Return the events that were not delivered yet."""
+    from tidewheel.lineage.outbox import waiting
+
+    with store.database.reading() as tx:
+        return waiting(tx)
+
+
+def outbox_retry(store: Store, seq: int | None = None) -> int:
+    """Take parked events up again."""
+    from tidewheel.lineage.outbox import retry
+
+    with store.database.transaction() as tx:
+        return retry(tx, seq)
+
+
 def lineage_of(
     store: Store, name: str, *, kind: str = "", up: bool = True, down: bool = True, depth: int = 20
 ) -> Graph:
@@ -443,6 +491,17 @@ def _is_taken(address: Address) -> bool:
     return False
 
 
+def take_in(settings: Settings, folder: Path) -> str:
+    """Take in a shipped model and let it answer, unless it does already; return its name."""
+    from tidewheel.shipping.payload import import_folder
+
+    store = open_store(settings)
+    try:
+        return import_folder(store, folder, by="serve", promoted=True).name
+    finally:
+        store.close()
+
+
 def serve(
     settings: Settings, models: Sequence[str] | None, *, host: str, port: int, say: Callable[[str], None]
 ) -> None:
@@ -465,10 +524,11 @@ def serve(
 def conduct(settings: Settings, targets: Sequence[str], *, say: Callable[[str], None]) -> None:
     """Run the conductor of some loops in this process until SIGTERM."""
     from tidewheel.loop.conductor import conduct as run_conductor
+    from tidewheel.loop.declared import load_declared
     from tidewheel.supervisor import die_with_parent, stop_on_signals
 
     die_with_parent()
-    loops = [load_loop(target) for target in targets]
+    loops = load_declared(targets).loops
     store = open_store(settings)
     say(f"conducting: {', '.join(loop.model for loop in loops)}")
     try:
@@ -476,6 +536,53 @@ def conduct(settings: Settings, targets: Sequence[str], *, say: Callable[[str], 
             run_conductor(store, loops, stop=stop, seconds=settings.tick_seconds, executor=settings.executor)
     finally:
         store.close()
+
+
+def conduct_schedules(settings: Settings, targets: Sequence[str], *, say: Callable[[str], None]) -> None:
+    """Look at the schedules of some files in this process, and do their runs, until SIGTERM."""
+    from tidewheel.loop.declared import load_declared
+    from tidewheel.supervisor import die_with_parent, stop_on_signals
+    from tidewheel.triggers.conduct import conduct_schedules as run_schedules
+
+    die_with_parent()
+    schedules = load_declared(targets).schedules
+    store = open_store(settings)
+    say(f"schedules: {', '.join(schedule.name for schedule in schedules)}")
+    try:
+        with stop_on_signals() as stop:
+            run_schedules(
+                store, schedules, stop=stop, seconds=max(settings.tick_seconds, 1.0), executor=settings.executor
+            )
+    finally:
+        store.close()
+
+
+def tick_file(
+    store: Store, targets: Sequence[str], *, executor: str = "inline", works: bool = True
+) -> list[TickReport | ScheduleReport]:
+    """Look once at every loop and schedule of some files, and do the runs that wait."""
+    from tidewheel.loop.declared import load_declared
+    from tidewheel.loop.tick import tick
+    from tidewheel.triggers.tick import tick as tick_schedules
+
+    declared = load_declared(targets)
+    found: list[TickReport | ScheduleReport] = [tick(store, loop, executor=executor) for loop in declared.loops]
+    return found + tick_schedules(store, declared.schedules, executor=executor, works=works)
+
+
+def list_triggers(store: Store, targets: Sequence[str] = ()) -> list[TriggerRow]:
+    """Return what is declared in some files, or in the store when none is named, with the newest verdicts."""
+    from tidewheel.loop.declared import declare_loop, load_declared
+    from tidewheel.triggers.listed import listed
+    from tidewheel.triggers.state import declare
+
+    if not targets:
+        return listed(store)
+    declared = load_declared(targets)
+    names = [declare_loop(store, loop).name for loop in declared.loops]
+    for schedule in declared.schedules:
+        names.append(declare(store, schedule.name, "schedule", schedule.describe()).name)
+    return [row for row in listed(store) if row.name in names]
 
 
 def up(
@@ -489,6 +596,7 @@ def up(
     stop: threading.Event | None = None,
 ) -> None:
     """Run conductor, prediction server and page of some loops, until SIGTERM or Ctrl-C."""
+    from tidewheel.loop.declared import load_declared
     from tidewheel.supervisor import (
         Service,
         die_with_parent,
@@ -499,21 +607,23 @@ def up(
     )
 
     die_with_parent()
-    for target in targets:
-        load_loop(target)  # a mistake shows here, not in a child's log
+    declared = load_declared(targets)  # a mistake shows here, not in a child's log
     serving = listen_address(
         host or settings.serve_host, port if port >= 0 else settings.serve_port, public=settings.public
     )
     page = listen_address(settings.web_host, web_port if web_port >= 0 else settings.web_port, public=settings.public)
     home = ("--home", str(settings.home))
-    services = (
-        Service(name="conductor", command=tidewheel_command("loop", "run", *targets, *home)),
+    services = [
         Service(
             name="serving",
             command=tidewheel_command("serve", "--host", serving.host, "--port", str(serving.port), *home),
         ),
         Service(name="web", command=tidewheel_command("web", "--host", page.host, "--port", str(page.port), *home)),
-    )
+    ]
+    if declared.loops:
+        services.insert(0, Service(name="conductor", command=tidewheel_command("loop", "run", *targets, *home)))
+    if declared.schedules:
+        services.insert(0, Service(name="scheduler", command=tidewheel_command("triggers", "run", *targets, *home)))
     with only_one(settings.home), stop_on_signals() as stopped:
         # A child would die of a taken port again and again, and the address told below would be somebody else's.
         for address in (serving, page):

@@ -32,7 +32,9 @@ class Settings:
     keep_days: float = 30.0  # days for which `gc` keeps runs and cache entries
     keep_runs: int = 20  # newest runs of each pipeline that `gc` keeps however old they are
     openlineage: str = ""  # where run events go: http(s)://..., file:///... or console; empty: nowhere
+    openlineage_key: str = ""  # name of the secret that is sent to it as the API key; empty: none
     webhook: str = ""  # http(s) address that is told what runs do, in plain JSON; empty: none
+    webhook_secret: str = ""  # name of the secret that signs what is sent to it; empty: unsigned
     serve_host: str = "127.0.0.1"  # address of the prediction server
     serve_port: int = 8600  # TCP port of the prediction server
     public: bool = False  # whether servers may listen on other addresses than this machine's own

@@ -41,9 +41,7 @@ def gc(
     rows = ((freed.kind, freed.count, f"{freed.size:,}") for freed in found.freed)
     table(("kind", "count", "bytes"), rows, empty="There is nothing to delete.")
     if found.spared:
-        print(
-            f"{found.spared} blobs that nothing names were used within the last hour; they are left for the next time."
-        )
+        print(f"{found.spared} blobs that nothing names were used within the last hour; they go the next time.")
 
 
 COMMANDS = (Command(function=gc, example="tidewheel gc --dry-run --keep-days 90"),)

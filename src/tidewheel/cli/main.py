@@ -7,7 +7,21 @@ import sys
 
 import typer
 
-from tidewheel.cli import data, gc, journal, loop, models, reproduce, rerun, runs, servers, sweep
+from tidewheel.cli import (
+    data,
+    gc,
+    journal,
+    loop,
+    models,
+    outbox,
+    reproduce,
+    rerun,
+    runs,
+    servers,
+    ship,
+    sweep,
+    triggers,
+)
 from tidewheel.errors import TidewheelError
 
 cli = typer.Typer(
@@ -21,17 +35,22 @@ cli = typer.Typer(
 )
 for command in (
     *servers.COMMANDS,
+    *ship.COMMANDS,
     *runs.COMMANDS,
     *journal.COMMANDS,
+    *logs.COMMANDS,
     *sweep.COMMANDS,
     *rerun.COMMANDS,
     *reproduce.COMMANDS,
     *gc.COMMANDS,
+    *triggers.COMMANDS,
 ):
     cli.command(epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(data.group, name="data")
 cli.add_typer(models.group, name="models")
 cli.add_typer(loop.group, name="loop")
+cli.add_typer(outbox.group, name="outbox")
+cli.add_typer(triggers.group, name="triggers")
 
 
 def run() -> None:

@@ -48,12 +48,14 @@ class Database:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.dialect = backend.dialect
+        self.sinks: tuple[str, ...] = ()  # names of those outside who are told of state changes, through the outbox
         self._listeners: list[Callable[[], None]] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open a writing transaction: all of it is kept, or none. SQLite takes its one write lock at the start."""
         with self._translated(), self._backend.begun(write=True) as tx:
+            tx.sinks = self.sinks
             yield tx
         for heard in self._listeners:
             heard()

@@ -160,8 +160,14 @@ CREATE TABLE outbox (
     sink VARCHAR(64) NOT NULL,
     at BIGINT NOT NULL,
     payload TEXT NOT NULL,
-    sent BIGINT
+    sent BIGINT,
+    stream VARCHAR(36) DEFAULT '' NOT NULL,
+    tries INTEGER DEFAULT '0' NOT NULL,
+    due BIGINT DEFAULT '0' NOT NULL,
+    parked BIGINT,
+    error TEXT
 );
+CREATE INDEX ix_outbox_sink_stream ON outbox (sink, stream, seq);
 CREATE TABLE rollout (
     id VARCHAR(36) NOT NULL,
     model VARCHAR(200) NOT NULL,

@@ -45,6 +45,7 @@ class Transaction:
     def __init__(self, dialect: str, raw: Any, connect: Callable[[], Connection]) -> None:
         self.dialect = dialect  # "sqlite" or "postgresql"
         self.locking = " FOR UPDATE" if dialect == "postgresql" else ""  # SQLite has locked the whole file
+        self.sinks: tuple[str, ...] = ()  # who outside is told of state changes; set by the database that opens it
         self._raw = raw
         self._connect = connect
         self._alchemy: Connection | None = None

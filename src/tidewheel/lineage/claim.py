@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from tidewheel.clock import SystemClock, micros
 from tidewheel.database.transaction import Transaction
 from tidewheel.database.values import from_json, to_json
 from tidewheel.errors import Conflict, NotFound, StaleOwner
+from tidewheel.lineage.outbox import note
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.rows import execution_of
 
@@ -38,6 +40,8 @@ def claim_execution(
     )
     if claimed is None:
         raise NotFound("execution", execution_id)
+    if tx.sinks:
+        note(tx, execution_id, state, micros(SystemClock().now()))
     return execution_of(claimed)
 
 

@@ -102,5 +102,11 @@ outbox = Table(
     Column("at", Utc, nullable=False),
     Column("payload", Json, nullable=False),
     Column("sent", Utc),
+    Column("stream", String(36), nullable=False, server_default=""),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("due", BigInteger, nullable=False, server_default="0"),
+    Column("parked", BigInteger),
+    Column("error", Text),
+    Index("ix_outbox_sink_stream", "sink", "stream", "seq"),
     sqlite_autoincrement=True,
 )

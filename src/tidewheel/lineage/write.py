@@ -12,6 +12,7 @@ from tidewheel.database.transaction import Transaction
 from tidewheel.database.values import from_json, to_json
 from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.lineage.chain import link_digest
+from tidewheel.lineage.outbox import note
 from tidewheel.lineage.read import current_alias
 from tidewheel.lineage.records import Alias, Entity, Event, Execution, Version
 from tidewheel.lineage.rows import entity_of, execution_of
@@ -165,6 +166,10 @@ def start_execution(
         error=error,
         facets=to_json(execution.facets),
     )
+    if tx.sinks:
+        note(tx, execution.id, state if ended is None else "RUNNING", micros(at))
+        if ended is not None:
+            note(tx, execution.id, state, micros(ended))
     return execution
 
 
@@ -185,6 +190,8 @@ def close_execution(
     )
     if not changed:
         raise NotFound("execution", execution_id)
+    if tx.sinks:
+        note(tx, execution_id, state, micros(at))
 
 
 def finish_execution(
@@ -211,6 +218,8 @@ def finish_execution(
     )
     if finished is None:
         raise NotFound("execution", execution_id)
+    if tx.sinks:
+        note(tx, execution_id, state, micros(at))
     return execution_of(finished)
 
 

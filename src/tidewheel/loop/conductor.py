@@ -51,4 +51,14 @@ def conduct(
     while not stop.is_set():
         for turn in turns:
             turn.take()
+        if store.sinks:
+            _tell(store)
         stop.wait(max(min(turn.due for turn in turns) - time.monotonic(), 0.0) if turns else seconds)
+
+
+def _tell(store: Store) -> None:
+    """Send what the outbox holds; a receiver that is out of reach is tried again at a later turn."""
+    try:
+        store.tell()
+    except TidewheelError as error:
+        logger.warning("the outbox cannot be sent: %s", error)

@@ -17,11 +17,13 @@ from typing import Any
 
 from tidewheel.blobs.store import BlobStore
 from tidewheel.database.values import from_json, to_json
+from tidewheel.errors import CorruptBlob, MissingBlob
 from tidewheel.fingerprint.environment import local_distributions
 from tidewheel.fingerprint.machine import this_machine
 from tidewheel.fingerprint.place import module_place
 from tidewheel.fingerprint.repository import Look, Tree, origin_of, patch_of, repository_of, tracked_among
 from tidewheel.fingerprint.secrecy import looks_secret
+from tidewheel.lineage.records import Execution
 from tidewheel.pipelines.modules import Imported, imported_modules
 
 LARGEST_FILE = 1_000_000  # bytes of one kept file
@@ -65,6 +67,22 @@ def read_sources(blobs: BlobStore, digest: str) -> Sources:
     found = from_json(blobs.get(digest).decode())
     tuples = {name: tuple(found[name]) for name in ("import_roots", "imported", "local")}
     return Sources(**{**found, **tuples})
+
+
+def source_place(blobs: BlobStore, run: Execution) -> dict[str, str]:
+    """Return where the code of a run stands, for others: address, path and commit; {} where it has no address."""
+    try:
+        sources = read_sources(blobs, run.facets["captured"]) if run.facets.get("captured") else None
+    except (MissingBlob, CorruptBlob):
+        return {}
+    if sources is None or not sources.origin or not sources.commit:
+        return {}
+    return {
+        "url": sources.origin,
+        "repoUrl": sources.origin,
+        "path": sources.target["file"],
+        "version": sources.commit,
+    }
 
 
 def seeds_in(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ def upgrade() -> None:
     _lease()
     _step_flight()
     _triggers()
+    _outbox()
     # What is added here and in a room's tables.py goes into schema.sql too: python scripts/write_schema.py
 
 
@@ -87,3 +88,12 @@ def _triggers() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_trigger_delivery_hook_at"), "trigger_delivery", ["hook", "at"])
+
+
+def _outbox() -> None:
+    op.add_column("outbox", sa.Column("stream", sa.String(36), nullable=False, server_default=""))
+    op.add_column("outbox", sa.Column("tries", sa.Integer, nullable=False, server_default="0"))
+    op.add_column("outbox", sa.Column("due", sa.BigInteger, nullable=False, server_default="0"))
+    op.add_column("outbox", sa.Column("parked", sa.BigInteger))
+    op.add_column("outbox", sa.Column("error", sa.Text))
+    op.create_index(op.f("ix_outbox_sink_stream"), "outbox", ["sink", "stream", "seq"])
