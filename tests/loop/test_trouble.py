@@ -24,8 +24,9 @@ from tidewheel.loop.requests import request_run
 from tidewheel.loop.state import Claim, Overtaken, Running, load_state, owner_of
 from tidewheel.loop.status import LoopStatus, status
 from tidewheel.loop.tables import loop_state
-from tidewheel.loop.tick import STALE, Ticker, tick
+from tidewheel.loop.tick import Ticker, tick
 from tidewheel.loop.train import MOST_ATTEMPTS, train
+from tidewheel.pipelines.leases import grant, new_hold
 from tidewheel.pipelines.runs import list_runs
 from tidewheel.registry.promotion import promote
 from tidewheel.registry.traffic import current_traffic, set_traffic
@@ -211,7 +212,13 @@ def test_the_retraining_of_another_machine_is_taken_over_when_it_is_stale(any_st
     slow.move(running=running(store))
     assert tick(store, loop).busy
     assert state_of(store).busy
-    store.clock.advance(STALE)
+    with store.database.transaction() as tx:
+        hold = new_hold("loop:apples", 3_600.0)
+        grant(tx, hold, store.clock)
+    store.clock.advance(timedelta(seconds=store.lease_seconds))
+    assert tick(store, loop).busy  # it renews its lease
+    with store.database.transaction() as tx:
+        tx.run("UPDATE lease SET until = 1")
     report = tick(store, loop)
     assert report.trained is not None
     assert report.trained.ending == "deployed"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import msgspec
@@ -31,11 +31,10 @@ from tidewheel.loop.triggers import Cause, Context, loop_name
 from tidewheel.loop.watch import Watcher
 from tidewheel.monitoring.alerts import open_alerts
 from tidewheel.monitoring.records import Window
+from tidewheel.pipelines.keeper import lease_kept, lease_lasts
 from tidewheel.rollout.records import Decision
 from tidewheel.triggers.items import Used, use_up
 from tidewheel.triggers.policy import Refusal
-
-STALE = timedelta(minutes=30)  # after that another machine goes on with a retraining that one machine began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +209,22 @@ class Ticker:
         self._mine = cause.key
 
     def _train(self, claim: Claim) -> Trained:
-        return train(self.store, self.loop, claim, executor=self.executor)
+        with lease_kept(self.store, self._lease):
+            return train(self.store, self.loop, claim, executor=self.executor)
+
+    def _lives(self, running: Running, now: datetime) -> bool:
+        """Say whether a process on another machine may be at it: it has begun just now, or its lease lasts."""
+        fresh = now - from_micros(running.since) < timedelta(seconds=self.store.lease_seconds)
+        return fresh or lease_lasts(self.store, self._lease)
+
+    @property
+    def _lease(self) -> str:
+        return f"loop:{self.loop.model}"
 
     def _go_on(self, claim: Claim, running: Running) -> TickReport:
         """Finish a retraining that is in flight; on this machine its process is dead, for its lock is ours."""
         now, here = self.store.clock.now(), owner_of(self.store.home)
-        if running.owner != here and now - from_micros(running.since) < STALE:
+        if running.owner != here and self._lives(running, now):
             return TickReport(model=self.loop.model, busy=True)
         if running.key != self._mine:
             taken = msgspec.structs.replace(running, owner=here, since=micros(now), attempts=running.attempts + 1)

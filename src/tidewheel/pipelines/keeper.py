@@ -6,11 +6,11 @@ import ctypes
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tidewheel.errors import StaleOwner, StorageUnavailable
 from tidewheel.lineage.store import Store
-from tidewheel.pipelines.leases import Hold, find_lease, renew
+from tidewheel.pipelines.leases import Hold, database_micros, find_lease, give_back, grant, new_hold, renew
 
 _LOOK = 1.0  # seconds between two looks whether the lease is still ours: so soon a run from elsewhere cancelled ends
 _GRACE = 1.0  # seconds for the thread of the run to notice by itself, before a step that it executes is interrupted
@@ -23,11 +23,12 @@ class Keeper:
     user's, which is interrupted as by Ctrl-C; in another thread than the main one, at its next line of Python.
     """
 
-    def __init__(self, store: Store, hold: Hold, explain: Callable[[], StaleOwner]) -> None:
+    def __init__(self, store: Store, hold: Hold, explain: Callable[[], StaleOwner], *, interrupts: bool = True) -> None:
         self.lost: StaleOwner | None = None
         self._store = store
         self._hold = hold
         self._explain = explain
+        self._interrupts = interrupts
         self._noticed = threading.Event()
         self._over = threading.Event()
         self._gate = threading.Lock()
@@ -85,7 +86,7 @@ class Keeper:
         if self._over.is_set():
             return
         self.lost = lost
-        if self._noticed.wait(_GRACE):
+        if not self._interrupts or self._noticed.wait(_GRACE):
             return
         with self._gate:
             if not self._over.is_set() and not self._noticed.is_set():
@@ -99,3 +100,29 @@ def _interrupt(thread: threading.Thread) -> None:
         signal.pthread_kill(number, signal.SIGINT)
     else:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(number), ctypes.py_object(KeyboardInterrupt))
+
+
+@contextmanager
+def lease_kept(store: Store, subject: str) -> Iterator[None]:
+    """Hold a lease on something while the block lasts, and give it back.
+
+    It says to others that this process lives. Who loses it is not interrupted: what is written is fenced otherwise.
+    """
+    hold = new_hold(subject, store.lease_seconds)
+    with store.database.transaction() as tx:
+        grant(tx, hold, store.clock)
+
+    def explain() -> StaleOwner:
+        return StaleOwner(f"Another process holds {subject} by now.", "Nothing is lost: that one goes on.")
+
+    with Keeper(store, hold, explain, interrupts=False).keeping():
+        yield
+    with suppress(StorageUnavailable), store.database.transaction() as tx:
+        give_back(tx, hold)
+
+
+def lease_lasts(store: Store, subject: str) -> bool:
+    """Say whether somebody holds a lease that has not run out."""
+    with store.database.reading() as tx:
+        lease = find_lease(tx, subject)
+        return lease is not None and bool(lease.holder) and lease.until > database_micros(tx, store.clock)

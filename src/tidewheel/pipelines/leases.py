@@ -100,6 +100,15 @@ def revoke(tx: Transaction, subject: str) -> None:
     tx.run("UPDATE lease SET holder = '', until = 0 WHERE subject = :subject", subject=subject)
 
 
+def give_back(tx: Transaction, hold: Hold) -> None:
+    """End a lease that is no longer needed, unless somebody else has it by now."""
+    tx.run(
+        "UPDATE lease SET holder = '', until = 0 WHERE subject = :subject AND holder = :holder",
+        subject=hold.subject,
+        holder=hold.holder,
+    )
+
+
 def count_write(tx: Transaction, hold: Hold) -> bool:
     """Number the next write of a claim in the write's own transaction; False when it is not the next one any more."""
     return (
