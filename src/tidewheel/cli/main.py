@@ -11,6 +11,7 @@ from tidewheel.cli import (
     data,
     gc,
     journal,
+    logs,
     loop,
     models,
     outbox,
