@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from tidewheel.pipelines.nested import record_fields
+from tidewheel.pipelines.shape import required_keys
 
 _LOOKED_AT = 100  # items of a list, set or dict whose types are compared
 _NUMBERS: Mapping[Any, type] = {float: numbers.Real, int: numbers.Integral, complex: numbers.Complex}
@@ -34,7 +35,7 @@ def mismatch(value: object, annotation: Any) -> str:
     if found is None:
         return ""
     path, expected, got = found
-    return f"expected {expected}{f' at {path}' if path else ''}, got {got}"
+    return f"expected {expected}{f' at {path.strip()}' if path else ''}, got {got}"
 
 
 def type_name(annotation: Any) -> str:
@@ -107,7 +108,7 @@ def _typed_dict(value: Any, kind: Any, path: str) -> _Found:
     if not isinstance(value, dict):
         return path, type_name(kind), _kind(value)
     hints = _hints(kind)
-    missing = sorted(kind.__required_keys__ - value.keys())
+    missing = sorted(required_keys(kind) - value.keys())
     unknown = sorted(str(key) for key in value.keys() - kind.__annotations__.keys())
     if missing or unknown:
         said = [f"no {missing[0]!r}"] if missing else [f"the key {unknown[0]!r}, which it does not declare"]

@@ -30,7 +30,7 @@ def shape_of(function: Callable[..., Any]) -> Shape:
     if not isinstance(annotation, type):
         return Shape(annotation=annotation)
     if typing.is_typeddict(annotation):
-        required: frozenset[str] = getattr(annotation, "__required_keys__", frozenset())
+        required = required_keys(annotation)
         return Shape(
             annotation=annotation,
             names=tuple(name for name in annotation.__annotations__ if name in required),
@@ -41,6 +41,17 @@ def shape_of(function: Callable[..., Any]) -> Shape:
     if is_dataclass(annotation):
         return Shape(annotation=annotation, names=tuple(field.name for field in fields(annotation)))
     return Shape(annotation=annotation)
+
+
+def required_keys(kind: Any) -> set[str]:
+    """Return the keys that a typed dict must have; Python overlooks `NotRequired` in annotations kept as text."""
+    try:
+        hints = typing.get_type_hints(kind, include_extras=True)
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return set()
+    optional = {name for name, hint in hints.items() if typing.get_origin(hint) is typing.NotRequired}
+    required = {name for name, hint in hints.items() if typing.get_origin(hint) is typing.Required}
+    return (set(kind.__required_keys__) | required) - optional
 
 
 def return_annotation(function: Callable[..., Any]) -> Any:
