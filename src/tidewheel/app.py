@@ -514,9 +514,14 @@ def serve(
         host or settings.serve_host, port if port >= 0 else settings.serve_port, public=settings.public
     )
     store = open_store(settings)
-    say(f"predictions: http://{address.host}:{address.port}/docs")
     try:
-        run_server(store, models=models, host=address.host, port=address.port)
+        run_server(
+            store,
+            models=models,
+            host=address.host,
+            port=address.port,
+            on_ready=lambda url: say(f"predictions: {url}/docs"),
+        )
     finally:
         store.close()
 

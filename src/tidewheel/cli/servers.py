@@ -56,13 +56,13 @@ def demo(
 
 def up(
     *,
-    target: Annotated[list[str], typer.Argument(help="One or more FILE.py:LOOP.")],
+    target: Annotated[list[str], typer.Argument(help="One or more FILE.py or FILE.py:NAME of loops and schedules.")],
     host: Host = "",
     port: Port = -1,
     web_port: Annotated[int, typer.Option(help="TCP port of the page; 0 chooses a free one.")] = -1,
     home: HomeOption = "",
 ) -> None:
-    """Run conductor, prediction server and page of one or more loops on this machine, until stopped."""
+    """Run conductor, scheduler, prediction server and page of loops and schedules on this machine, until stopped."""
     from tidewheel.app import up as run_all
 
     run_all(settings_for(home), target, host=host, port=port, web_port=web_port, say=print)
@@ -71,13 +71,19 @@ def up(
 def serve(
     *,
     model: Annotated[list[str] | None, typer.Argument(help="Names of the models; default: all deployed ones.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Folder of a shipped model to take in and serve first.")
+    ] = None,
     host: Host = "",
     port: Port = -1,
     home: HomeOption = "",
 ) -> None:
     """Answer predictions over HTTP; follows promotions and rollbacks without a restart."""
     from tidewheel.app import serve as run_server
+    from tidewheel.app import take_in
 
+    if bundle is not None:
+        model = [*(model or []), take_in(settings_for(home), bundle)]
     run_server(settings_for(home), model or None, host=host, port=port, say=print)
 
 

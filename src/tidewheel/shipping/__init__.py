@@ -1,0 +1,1 @@
+"""Ship a model version: folder, wheel, image, function, page, manifests."""
