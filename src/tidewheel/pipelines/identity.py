@@ -130,27 +130,40 @@ def _of_step(step: Step[..., Any]) -> _Giver:
 def _waiting(body: ast.FunctionDef, names: _Names) -> dict[str, _Giver]:
     """Return the names to which nothing but handles is assigned, with what gives them."""
     given: dict[str, _Giver] = {}
-    lists: dict[str, _Giver] = {}
     others = {argument.arg for argument in ast.walk(body.args) if isinstance(argument, ast.arg)}
-    for node in ast.walk(body):
-        for target, source in _assigned(node):
-            items = names.item_giver(source) if source is not None else None
-            if items is not None and isinstance(target, ast.Name):
-                lists[target.id] = items
-            found = names.giver(source)
-            for name, waits in _plain_names(target, found):
-                if found is not None and waits:
-                    given[name] = found if isinstance(target, ast.Name) else _Giver(text=found.text)
-                else:
-                    others.add(name)
+    for name, giver in (*_from_assignments(body, names), *_from_loops(body, names)):
+        if giver is None:
+            others.add(name)
+        else:
+            given[name] = giver
+    return {name: giver for name, giver in given.items() if name not in others}
+
+
+def _from_assignments(body: ast.FunctionDef, names: _Names) -> Iterator[tuple[str, _Giver | None]]:
+    for target, source in _targets(body):
+        found = names.giver(source)
+        for name, waits in _plain_names(target, found):
+            if found is None or not waits:
+                yield name, None
+            else:
+                yield name, found if isinstance(target, ast.Name) else _Giver(text=found.text)
+
+
+def _from_loops(body: ast.FunctionDef, names: _Names) -> Iterator[tuple[str, _Giver | None]]:
+    lists: dict[str, _Giver] = {}
+    for target, source in _targets(body):
+        items = names.item_giver(source) if source is not None else None
+        if items is not None and isinstance(target, ast.Name):
+            lists[target.id] = items
     for node in ast.walk(body):
         if isinstance(node, ast.For | ast.comprehension) and isinstance(node.target, ast.Name):
             known = lists.get(node.iter.id) if isinstance(node.iter, ast.Name) else names.item_giver(node.iter)
-            if known is not None and known.whole:
-                given[node.target.id] = known
-            else:
-                others.add(node.target.id)
-    return {name: giver for name, giver in given.items() if name not in others}
+            yield node.target.id, known if known is not None and known.whole else None
+
+
+def _targets(body: ast.FunctionDef) -> Iterator[tuple[ast.expr, ast.expr | None]]:
+    for node in ast.walk(body):
+        yield from _assigned(node)
 
 
 def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
@@ -182,12 +195,10 @@ def _plain_names(target: ast.expr, giver: _Giver | None) -> Iterator[tuple[str, 
 def _asked(node: ast.AST, waiting: Mapping[str, _Giver]) -> Iterator[tuple[str, str, str]]:
     """Return the names whose handles a node looks at, with its text and what to write instead."""
     if isinstance(node, ast.Compare):
-        sides = [node.left, *node.comparators]
-        for place, operator in enumerate(node.ops):
-            for side in sides[place : place + 2]:
-                name = _handle(side, waiting)
-                if isinstance(operator, ast.Is | ast.IsNot) and name:
-                    yield name, ast.unparse(node), f"Write tidewheel.value({ast.unparse(side)}) there: it waits."
+        for side in _compared(node):
+            name = _handle(side, waiting)
+            if name:
+                yield name, ast.unparse(node), f"Write tidewheel.value({ast.unparse(side)}) there: it waits."
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type":
         name = _handle(node.args[0], waiting) if len(node.args) == 1 else ""
         if name:
@@ -198,6 +209,14 @@ def _asked(node: ast.AST, waiting: Mapping[str, _Giver]) -> Iterator[tuple[str, 
         if name and any(_looks(case.pattern) for case in node.cases):
             text = ast.unparse(node.subject)
             yield name, f"match {text}", f"Write match tidewheel.value({text}): it waits."
+
+
+def _compared(node: ast.Compare) -> Iterator[ast.expr]:
+    """Return the two sides of each `is` and `is not`."""
+    sides = [node.left, *node.comparators]
+    for place, operator in enumerate(node.ops):
+        if isinstance(operator, ast.Is | ast.IsNot):
+            yield from sides[place : place + 2]
 
 
 def _handle(node: ast.expr, waiting: Mapping[str, _Giver]) -> str:

@@ -117,13 +117,16 @@ def captured(log: StepLog) -> Iterator[None]:
     finally:
         with _routing:
             for name, router in routers.items():
-                before = outer[name]
-                if before is not None:
-                    router.logs[thread] = before
-                else:
-                    del router.logs[thread]
-                if not router.logs and getattr(sys, name) is router:
-                    setattr(sys, name, router.before)
+                _take_back(name, router, thread, outer[name])
+
+
+def _take_back(name: str, router: _Router, thread: int, before: StepLog | None) -> None:
+    if before is not None:
+        router.logs[thread] = before
+        return
+    del router.logs[thread]
+    if not router.logs and getattr(sys, name) is router:
+        setattr(sys, name, router.before)
 
 
 def _router(name: str) -> _Router:
@@ -142,19 +145,24 @@ def redirected(path: Path, secrets: Secrets = NONE) -> Iterator[None]:
     killed has left all that it wrote.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _covered(path, secrets) if secrets else path.open("ab") as file:
-        before = os.dup(1), os.dup(2)
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-        try:
-            yield
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
-            for number, old in enumerate(before, start=1):
-                os.dup2(old, number)
-                os.close(old)
+    with _covered(path, secrets) if secrets else path.open("ab") as file, _printing_to(file.fileno()):
+        yield
+
+
+@contextlib.contextmanager
+def _printing_to(target: int) -> Iterator[None]:
+    before = os.dup(1), os.dup(2)
+    for number in (1, 2):
+        os.dup2(target, number)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        for number, old in enumerate(before, start=1):
+            os.dup2(old, number)
+            os.close(old)
 
 
 @contextlib.contextmanager
