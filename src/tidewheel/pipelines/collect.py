@@ -165,7 +165,8 @@ class _Sweep:
             ("notes", "captured", ""),
         ):
             for place in (home / name).glob("*"):
-                if not place.name.startswith(".") and _time(place / proof if proof else place) < self._old:
+                told = place / proof if proof else place
+                if not place.name.startswith(".") and told.exists() and _time(told) < self._old:
                     yield kind, place
 
     def _collection(

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from tidewheel.errors import EnvironmentUnavailable, MissingExtra
 from tidewheel.fingerprint.place import normalised
+from tidewheel.pipelines.executors.environments import find_uv
 
 _PATIENCE = 1800.0  # seconds for a download of everything
 _FRAME = re.compile(r"[\u2500-\u257f\u25b6\u00d7]+")  # lines and arrows that uv draws around its messages
@@ -81,7 +82,8 @@ def build_environment(folder: Path, python: str, packages: Mapping[str, str], lo
 
 
 def _make(place: Path, minor: str) -> None:
-    done = _uv("venv", "--quiet", "--python", minor, str(place))
+    same = minor == "{}.{}".format(*sys.version_info)
+    done = _uv("venv", "--quiet", "--no-project", "--python", sys.executable if same else minor, str(place))
     if done.returncode:
         raise EnvironmentUnavailable(
             f"Python {minor}, with which the run was made, is not available: {_last(done.stderr)}",
@@ -119,14 +121,9 @@ def _last(complaint: str) -> str:
 
 def _uv(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    return subprocess.run(  # noqa: S603
-        [_uv_binary(), *words], capture_output=True, text=True, timeout=_PATIENCE, check=False, env=environment
-    )
-
-
-def _uv_binary() -> str:
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
-    if found is None:
+    uv = find_uv()
+    if uv is None:
         raise MissingExtra("uv", "isolate")
-    return found
+    return subprocess.run(  # noqa: S603
+        [uv, *words], capture_output=True, text=True, timeout=_PATIENCE, check=False, env=environment
+    )
