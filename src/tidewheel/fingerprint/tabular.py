@@ -44,7 +44,7 @@ def _bytes_of(value: Any) -> memoryview:
     """Return the bytes of an array in C order, without a copy where they lie so already."""
     import numpy as np
 
-    return memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
 
 def _number(value: Any) -> Parts:

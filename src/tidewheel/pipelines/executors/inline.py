@@ -55,6 +55,7 @@ def execute(task: Task, log: StepLog, shelf: Shelf, *, own_thread: bool = False)
         arguments = {name: filled(item) for name, item in task.arguments.items()}
         with captured(log), executing(task.context), equipped(task.step.options.variables, task.secrets):
             result = task.step.apply(arguments)
+        arguments.clear()  # a large input goes before the output is encoded
         live, outputs = kept(task.step, result, shelf, task.secrets)
     except StorageUnavailable as error:
         return Outcome(id=task.id, failure=without_storage(error), usage=meter.read())
