@@ -104,17 +104,19 @@ class Crew:
         Raises NotFound for an unknown executor, InvalidInput when the step asks for more than this machine has.
         """
         options = step.options
-        if options.on is not None:
-            place = check_executor(options.on)
-        elif options.isolate is not None and self._default in (INLINE, THREADS, PROCESS):
-            place = ISOLATED
-        else:
-            place = PROCESS if self._default in (INLINE, THREADS) and _leaves(step) else self._default
-        if place in (INLINE, THREADS) and options.isolate is not None:
+        place = check_executor(options.on) if options.on is not None else self._default
+        wishes = _needs_a_process(step)
+        if options.isolate is not None:
+            wishes.append("isolate")
+        if wishes and options.on in (INLINE, THREADS) and (options.on == THREADS or "isolate" in wishes):
             raise InvalidInput(
-                f"The step {step.name} is pinned to {place!r} and wants an isolated environment.",
-                "Leave one of the two out: another environment needs another process.",
+                f"The step {step.name} is pinned to {options.on!r}, where {wishes[0]}= cannot be kept.",
+                f"Leave one of the two out; a step with {wishes[0]}= goes to a process of its own.",
             )
+        if options.isolate is not None and place in (INLINE, THREADS, PROCESS):
+            place = ISOLATED
+        elif options.on is None and wishes and (place == THREADS or (place == INLINE and wishes != ["variables"])):
+            place = PROCESS
         if place in (INLINE, THREADS, PROCESS, ISOLATED):
             self._ledger.check(step.name, needs_of(step))
         return place
@@ -189,7 +191,8 @@ class Crew:
         return self._made[place]
 
 
-def _leaves(step: Step[..., Any]) -> bool:
-    """Say whether a step needs a process of its own: one that can be ended, or whose surroundings differ."""
+def _needs_a_process(step: Step[..., Any]) -> list[str]:
+    """Return which of its options want a process of its own: one that can be ended, or whose environment is its own."""
     options = step.options
-    return options.timeout is not None or options.memory is not None or bool(options.gpus)
+    wishes = [name for name in ("timeout", "memory") if getattr(options, name) is not None]
+    return wishes + (["gpus"] if options.gpus else []) + (["variables"] if options.variables or options.secrets else [])

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tidewheel.errors import StorageUnavailable
 from tidewheel.pipelines.executors.inline import execute, failure_of, filled, without_storage
-from tidewheel.pipelines.executors.process import check_options, places_of
-from tidewheel.pipelines.executors.seam import Beat, Outcome, Site, Task
+from tidewheel.pipelines.executors.process import beat_seconds, check_options, places_of
+from tidewheel.pipelines.executors.seam import Beat, Outcome, Site, Task, Usage
+from tidewheel.pipelines.executors.usage import sample, thread_seconds
 from tidewheel.pipelines.logs import StepLog
 
-_OPTIONS = ("places",)
+_OPTIONS = ("places", "beat_seconds")
+
+
+@dataclass(slots=True)
+class _Beating:
+    """A task that is being executed, as another thread can look at it."""
+
+    thread: int  # the kernel's number of its thread
+    begun: float  # monotonic time
+    before: float  # processor seconds of the thread then
+    due: float  # monotonic time of the next sign of life
 
 
 class ThreadsExecutor:
@@ -34,6 +47,8 @@ class ThreadsExecutor:
         self._done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._flying: set[str] = set()
         self._threads: list[threading.Thread] = []
+        self._beat_seconds = beat_seconds(site)
+        self._beating: dict[str, _Beating] = {}
         self._at_work = 0  # threads that execute something, for cancelled tasks too
 
     def submit(self, task: Task) -> None:
@@ -59,7 +74,9 @@ class ThreadsExecutor:
         self._orders.put(lambda: context.run(self._execute, task))
 
     def poll(self, timeout: float) -> list[Outcome | Beat]:
-        """Wait for a thread to be done."""
+        """Wait for a thread to be done, or for the next sign of life of one that is not."""
+        soonest = min((beating.due for beating in list(self._beating.values())), default=float("inf"))
+        timeout = max(0.0, min(timeout, soonest - time.monotonic()))
         found: list[Outcome | Beat] = []
         while self._flying:
             try:
@@ -70,7 +87,7 @@ class ThreadsExecutor:
             if outcome.id in self._flying:  # else it was cancelled
                 self._flying.remove(outcome.id)
                 found.append(outcome)
-        return found
+        return found + self._beats(time.monotonic())
 
     def cancel(self, task_id: str) -> None:
         """Forget the task: what it returns is thrown away."""
@@ -92,10 +109,31 @@ class ThreadsExecutor:
         while (order := self._orders.get()) is not None:
             order()
 
+    def _beats(self, now: float) -> list[Outcome | Beat]:
+        """Return a sign of life of every task for which it is time; memory and io are those of the whole process."""
+        found: list[Outcome | Beat] = []
+        for task_id, beating in list(self._beating.items()):
+            if now >= beating.due and task_id in self._flying:
+                beating.due = now + self._beat_seconds
+                process = sample([os.getpid()])
+                usage = Usage(
+                    wall_seconds=now - beating.begun,
+                    cpu_seconds=thread_seconds(beating.thread) - beating.before,
+                    peak_memory=process.memory,
+                    read_bytes=process.read_bytes,
+                    written_bytes=process.written_bytes,
+                )
+                found.append(Beat(id=task_id, usage=usage))
+        return found
+
     def _execute(self, task: Task) -> None:
+        now, thread = time.monotonic(), threading.get_native_id()
+        due = now + self._beat_seconds
+        self._beating[task.id] = _Beating(thread=thread, begun=now, before=thread_seconds(thread), due=due)
         try:
             with StepLog(task.log, task.secrets) as log:
                 outcome = execute(task, log, self._shelf, own_thread=True)
         except StorageUnavailable as error:  # the log cannot be written
             outcome = Outcome(id=task.id, failure=without_storage(error))
+        del self._beating[task.id]
         self._done.put(outcome)
