@@ -44,7 +44,7 @@ class StepWishes(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOptions:
-    """How a run treats a step. `code` and `ignore` say what counts in the cache key; nothing else here counts."""
+    """How a run treats a step. Of all this `code`, `ignore`, `variables` and `isolate` alone bear on the cache key."""
 
     retries: int = 0  # further tries after the first one failed
     retry_on: tuple[type[BaseException], ...] = (Exception,)  # errors after which there is a further try
