@@ -585,8 +585,7 @@ def list_triggers(store: Store, targets: Sequence[str] = ()) -> list[TriggerRow]
         return listed(store)
     declared = load_declared(targets)
     names = [declare_loop(store, loop).name for loop in declared.loops]
-    for schedule in declared.schedules:
-        names.append(declare(store, schedule.name, "schedule", schedule.describe()).name)
+    names += [declare(store, each.name, "schedule", each.describe()).name for each in declared.schedules]
     return [row for row in listed(store) if row.name in names]
 
 

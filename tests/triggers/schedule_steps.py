@@ -54,3 +54,16 @@ hourly = triggers.Schedule(
     parameters={"due": triggers.event("due")},
     policy=triggers.Policy(one_at_a_time=False),
 )
+
+ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe", "UTC")
+storm = [
+    triggers.Schedule(
+        keep_books,
+        on=[triggers.cron(expression, tz=zone, missed="all", limit=10_000)],
+        name=f"storm/{zone}/{place}",
+        parameters={"due": triggers.event("due")},
+        policy=triggers.Policy(one_at_a_time=False),
+    )
+    for zone in ZONES
+    for place, expression in enumerate(("30 2 * * *", "15 */4 * * *"))
+]

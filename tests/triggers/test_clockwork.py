@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidewheel.testing.triggers import Asking
 from tidewheel.clock import from_micros, micros
 from tidewheel.errors import InvalidInput
+from tidewheel.testing.triggers import Asking
 from tidewheel.triggers.clockwork import Clockwork, Cron, cron, every
 
 MINUTE = timedelta(minutes=1)
@@ -107,7 +107,7 @@ def test_due_times_are_those_of_a_walk_over_every_minute(expression: str, place:
 
 @pytest.mark.parametrize("rule", [cron("0 0 29 2 *", tz="Europe/Paris"), cron("30 12 13 * *"), cron("0 0 * * 5#5")])
 def test_rare_days_come(rule: Cron) -> None:
-    moment, found = datetime(2097, 1, 1, tzinfo=UTC), []
+    moment, found = datetime(2097, 1, 1, tzinfo=UTC), list[datetime]()
     for _ in range(3):
         following = rule.next_after(moment)
         assert following is not None
@@ -132,7 +132,7 @@ def test_intervals_lie_on_the_grid_of_their_anchor(length: int, anchor: datetime
 
 def acted(rule: Clockwork, memory: dict[str, Any], now: datetime) -> list[str]:
     """Look and act until nothing is due; return the due times that were acted on."""
-    found = []
+    found: list[str] = []
     while True:
         reading = rule.look(Asking(now, memory))
         memory.update(reading.keep)
@@ -168,7 +168,7 @@ def test_what_was_missed_in_four_days(rule: Clockwork, expected: list[str]) -> N
 
 
 def test_a_clock_that_goes_back_acts_on_nothing_again_and_says_so() -> None:
-    rule, memory = cron("0 * * * *"), {}
+    rule, memory = cron("0 * * * *"), dict[str, Any]()
     acted(rule, memory, NOON)
     assert acted(rule, memory, NOON + timedelta(days=400)) == ["2027-07-10T12:00"]
     assert acted(rule, memory, NOON + timedelta(hours=3)) == []

@@ -98,7 +98,7 @@ def test_lasting_is_due_once_every_look_of_the_time_held(looks: list[tuple[int, 
 
 
 def test_after_it_was_acted_on_lasting_begins_anew() -> None:
-    rule, memory = Switch("a").for_("10m"), {}
+    rule, memory = Switch("a").for_("10m"), dict[str, Any]()
     assert [look(rule, memory, minute).holds for minute in (0, 9, 10)] == [False, False, True]
     memory |= look(rule, memory, 10).after
     assert [look(rule, memory, minute).holds for minute in (11, 20, 21)] == [False, False, True]

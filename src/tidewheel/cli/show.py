@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,9 @@ def json_out(value: Any) -> None:
     """Print a value as one line of JSON; records become objects, moments ISO 8601."""
     import orjson
 
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
+    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
+    if "numpy" in sys.modules:  # with the option orjson imports it, and only who imported it can have made its values
+        options |= orjson.OPT_SERIALIZE_NUMPY
     print(orjson.dumps(value, default=_plain, option=options).decode())
 
 

@@ -20,6 +20,7 @@ from tidewheel.errors import Conflict, StorageUnavailable, TidewheelError
 from tidewheel.lineage.store import Store
 from tidewheel.loop.causes import LOOP, Asked, armed, ask, begun, remembering
 from tidewheel.loop.decisions import decide
+from tidewheel.loop.declared import declare_loop
 from tidewheel.loop.facts import Facts, read_facts
 from tidewheel.loop.loop import Loop
 from tidewheel.loop.material import unseen_rows
@@ -73,6 +74,7 @@ class Ticker:
     loop: Loop  # what is ticked
     executor: str = "inline"  # where steps run
     _watcher: Watcher = field(init=False)
+    _declared: bool = False  # whether what the loop declares is kept
     _mine: str = ""  # key of the retraining that this very process works on
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class Ticker:
         Raises NotFound when the loop's dataset is not registered, StorageUnavailable and whatever else stops a look;
         the state then says so until a look succeeds again.
         """
+        self._declare()
         with _lock(self.store, self.loop.model) as mine:
             if not mine:
                 return TickReport(model=self.loop.model, busy=True)
@@ -98,6 +101,13 @@ class Ticker:
             except Exception as error:
                 self._note_trouble(f"{type(error).__name__}: {error}", "Look into the log of the conductor.")
                 raise
+
+    def _declare(self) -> None:
+        """Keep the declaration where it is new; one that another process has just kept is as good."""
+        if not self._declared:
+            with suppress(Conflict, StorageUnavailable):
+                declare_loop(self.store, self.loop)
+                self._declared = True
 
     def _tick(self) -> TickReport:
         facts = read_facts(self.store, self.loop)

@@ -64,7 +64,7 @@ def waiting(reading: Reading, kind: str, items: Sequence[Item], numbers: dict[st
         reading,
         kind=kind,
         holds=True,
-        reason=f"{len(items)} {noun}{'' if len(items) == 1 else 's'}: {names}",
+        reason=f"{len(items)} {noun if len(items) == 1 else _plural(noun)}: {names}",
         mark=_digest("\n".join(f"{item.name}\t{item.stamp}" for item in items)),
         numbers=numbers,
         items=tuple(items),
@@ -73,3 +73,7 @@ def waiting(reading: Reading, kind: str, items: Sequence[Item], numbers: dict[st
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _plural(noun: str) -> str:
+    return noun.removesuffix("y") + "ies" if noun.endswith("y") else f"{noun}s"

@@ -114,6 +114,20 @@ def rearm(store: Store, name: str, *, since: datetime | None = None, by: str = "
         return save_state(tx, state, at=now, epoch=state.epoch + 1, memory=memory, verdict={})
 
 
+def forget(store: Store, name: str, *, by: str = "") -> None:
+    """Take a declaration out of the list and close its webhooks; declared again, it goes on where it was.
+
+    Raises NotFound, with near names, for an unknown one.
+    """
+    with store.database.transaction() as tx:
+        known = {state.name: state for state in list_states(tx) if state.declaration}
+        if name not in known:
+            raise NotFound("schedule", name, known, "List them with: tidewheel triggers")
+        now = store.clock.now()
+        append_event(tx, "trigger.forgotten", {"trigger": name}, at=now, subject_id=name, by=by)
+        save_state(tx, known[name], at=now, declaration={}, verdict={})
+
+
 def _state_of(row: Mapping[str, Any]) -> State:
     read = {name: from_json(row[name]) for name in ("declaration", "memory", "verdict")}
     plain = {name: row[name] for name in ("name", "kind", "revision", "epoch")}

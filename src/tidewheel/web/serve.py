@@ -19,7 +19,7 @@ from tidewheel.web.run_pages import RunReader
 
 
 def create_app(store: Store, loops: Sequence[Loop] = ()) -> Starlette:
-    """Return the web application over a store, webhooks included; declared loops add the rules that would start their next run."""
+    """Return the web application over a store, webhooks included; what loops declare is read from the store too."""
 
     def read(model: str | None) -> Status:
         return read_status(store, loops, model)
