@@ -10,6 +10,7 @@ import pytest
 from tidewheel.lineage.read import list_events
 from tidewheel.lineage.store import Store
 from tidewheel.pipelines.pipeline import pipeline
+from tidewheel.pipelines.records import RunEvent
 from tidewheel.pipelines.runs import start_run
 from tidewheel.pipelines.step import step
 from tidewheel.pipelines.verification import verification
@@ -66,7 +67,7 @@ def test_a_verified_hit_that_agrees_is_counted(store: Store, book: Path) -> None
 
 
 def test_a_verified_hit_that_differs_is_told_and_replaces_the_answer(store: Store, book: Path) -> None:
-    events = []
+    events: list[RunEvent] = []
     assert start_run(store, restless, {"book": str(book)}).output == 1
     run = start_run(store, restless, {"book": str(book)}, on_event=events.append)
     assert run.output == 2

@@ -55,6 +55,7 @@ def start_run(
     queued: str = "",
     on_event: Callable[[RunEvent], None] | None = None,
     on_boundary: Boundary = nothing,
+    leave: bool = False,
 ) -> Run:
     """Execute a pipeline, journaled, and return the finished run.
 
@@ -62,6 +63,8 @@ def start_run(
     become artifacts. `cause` says why it was started; `executor` is "inline", "process" or one that the caller
     keeps; `pins` name the dataset version (`name:3` or an id) behind a parameter; `queued` is the id of a QUEUED run
     to claim; `on_event` is told what happens.
+
+    With `leave` a run that waits for nothing but an approval is left and returned as WAITING: any process may go on.
 
     Raises StepFailed or StepTimeout for a step, RunFailed when the body itself raises (the run is recorded as
     FAILED and can be resumed), NotFound and InvalidInput for wrong parameters, StorageUnavailable without room,
@@ -86,6 +89,7 @@ def start_run(
             calls=(),
             live=bound,
             tell=on_event or silent,
+            leaves=leave,
         )
         return go(wanted)
 
@@ -98,6 +102,7 @@ def resume_run(
     executor: str | Executor = "inline",
     on_event: Callable[[RunEvent], None] | None = None,
     on_boundary: Boundary = nothing,
+    leave: bool = False,
 ) -> Run:
     """Go on with a run that was killed, failed or cancelled; steps that are committed are not executed again.
 
@@ -124,6 +129,7 @@ def resume_run(
             calls=calls,
             live={},
             tell=on_event or silent,
+            leaves=leave,
             again=again_of(store, run),
         )
         return go(wanted)
