@@ -5,55 +5,35 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
-from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from tidewheel.clock import new_id
 from tidewheel.errors import ModelFailed, NotFound, NotReady, TidewheelError, ValidationFailed
 from tidewheel.predictions.records import ANSWERED, Other, Prediction
 from tidewheel.serving.arms import Answer, Arm, Deployed, said
 from tidewheel.serving.ask import Ask, Caller, Row, caller_of
+from tidewheel.serving.batching import Scored, score_all
 from tidewheel.serving.journal import Journal
+from tidewheel.serving.languages import Language, Served
 from tidewheel.serving.metrics import Counters
-from tidewheel.serving.response import JSON, Header, Response, error_response, status_of
-from tidewheel.serving.tensors import answer_tensors, check_outputs
+from tidewheel.serving.response import Header, Response, error_response, status_of
 
 logger = logging.getLogger("tidewheel.serving")
 
-_encode = msgspec.json.Encoder().encode
 
+class Ticket(msgspec.Struct, gc=False):
+    """A request that was decoded and routed, and waits to be scored. Positional, because one is built per request."""
 
-class Predicted(msgspec.Struct, gc=False, kw_only=True):
-    """The answer of /predict."""
-
-    id: str  # request id; outcomes name rows by it
-    model: str  # model name
-    version: str | int  # model version that answered
-    arm: str  # champion or challenger; fallback: the champion, because the challenger failed
-    predictions: list[Any]  # one per row
-    probabilities: list[list[float]] | UnsetType = UNSET  # [row][class]
-    classes: list[Any] | UnsetType = UNSET  # in the order of the probabilities
-    notes: list[str] | UnsetType = UNSET  # what was odd but allowed
-
-
-class Inferred(msgspec.Struct, gc=False, kw_only=True):
-    """The answer of /v2/.../infer."""
-
-    model_name: str  # model name
-    model_version: str  # model version that answered
-    id: str  # the caller's, else a new one
-    parameters: dict[str, Any]  # the caller's, with arm and notes
-    outputs: list[dict[str, Any]]  # tensors
-
-
-class Served(msgspec.Struct, gc=False):
-    """Who answered, and what. Positional, because one is built per request."""
-
-    arm: Arm  # the version that answered
-    label: str  # what the caller is told: champion, challenger or fallback
-    answer: Answer  # what it said
+    language: Language  # how its answer is written
+    deployed: Deployed  # the picture it was routed by
+    ask: Ask  # what is to be scored
+    started: int  # perf_counter_ns at its last byte
+    arm: Arm  # the version that is to answer
+    other: Arm | None  # the version that is scored besides, under paired traffic
+    propensity: float  # probability with which the split gives this arm
+    pinned: bool  # whether the caller named the version
 
 
 class Endpoint:
@@ -68,34 +48,8 @@ class Endpoint:
         self._now_us = now_us
         self._complained: dict[int, str] = {}  # version -> its last failure in the server's own log
 
-    def predict(self, headers: Sequence[Header], body: bytes) -> Response:
-        """Answer POST /predict/{model}."""
-        started = perf_counter_ns()
-        deployed = self.deployed
-        if deployed is None:
-            return self.refuse(headers, self._absent())
-        caller = caller_of(headers)
-        try:
-            ask = deployed.rows.decode(body, caller)
-        except TidewheelError as error:
-            return self._refuse(caller, error, started)
-        try:
-            served = self._serve(deployed, ask, started)
-        except TidewheelError as error:
-            return error_response(error, (b"x-request-id", ask.echo), request_id=ask.id)
-        arm, answer = served.arm, served.answer
-        content = Predicted(
-            id=ask.id, model=self.model, version=arm.version, arm=served.label, predictions=answer.output
-        )
-        if answer.probability is not None:
-            content.probabilities = answer.probability
-            content.classes = arm.signature.classes or []
-        if ask.notes:
-            content.notes = ask.notes
-        return Response(ANSWERED, (JSON, (b"x-request-id", ask.echo)), _encode(content))
-
-    def infer(self, headers: Sequence[Header], body: bytes, version: str = "") -> Response:
-        """Answer POST /v2/models/{model}[/versions/{version}]/infer."""
+    def take(self, language: Language, headers: Sequence[Header], body: bytes, version: str = "") -> Ticket | Response:
+        """Decode and route a request; a refusal is logged and is the answer already."""
         started = perf_counter_ns()
         deployed = self.deployed
         if deployed is None:
@@ -103,26 +57,35 @@ class Endpoint:
         caller = caller_of(headers)
         try:
             pinned = self.version(deployed, version) if version else None
-            ask = deployed.tensors.decode(body, caller)
-            check_outputs(ask.wanted, (pinned or deployed.champion).signature)
+            ask = language.decode(deployed, pinned or deployed.champion, headers, body, caller)
         except TidewheelError as error:
             return self._refuse(caller, error, started)
-        try:
-            served = self._serve(deployed, ask, started, pinned)
-        except TidewheelError as error:
-            return error_response(error, (b"x-request-id", ask.echo), request_id=ask.id)
-        arm, answer = served.arm, served.answer
-        parameters = {**(ask.parameters or {}), "arm": served.label}
-        if ask.notes:
-            parameters["notes"] = ask.notes
-        content = Inferred(
-            model_name=self.model,
-            model_version=str(arm.version),
-            id=ask.id,
-            parameters=parameters,
-            outputs=answer_tensors(ask.wanted, arm.signature, answer.output, answer.probability),
-        )
-        return Response(ANSWERED, (JSON, (b"x-request-id", ask.echo)), _encode(content))
+        if pinned is not None:
+            return Ticket(language, deployed, ask, started, pinned, None, 1.0, pinned=True)
+        arm, other, propensity = deployed.route(ask.unit or ask.id)
+        paired = other if deployed.traffic.paired else None
+        return Ticket(language, deployed, ask, started, arm, paired, propensity, pinned=False)
+
+    def answer(self, tickets: Sequence[Ticket]) -> list[Response]:
+        """Score requests, those of one version in one call, log them with one write, and return their answers.
+
+        A request whose part of a call fails is scored again alone, so that nobody pays for another's rows.
+        """
+        scored = score_all([(ticket.arm, ticket.ask) for ticket in tickets])
+        paired = [ticket for ticket in tickets if ticket.other is not None]
+        others = iter(self._others(paired) if paired else ())
+        records: list[Prediction] = []
+        answers: list[Response] = []
+        for ticket, found in zip(tickets, scored, strict=True):
+            other = next(others) if ticket.other is not None else None
+            if isinstance(found, Answer):
+                records.append(self._record(ticket, found, other))
+                answers.append(self._say(ticket, Served(ticket.arm, ticket.arm.name, found)))
+            else:
+                answers.append(self._recovered(ticket, found))
+        if records:
+            self.journal.write(*records)
+        return answers
 
     def refuse(self, headers: Sequence[Header], error: TidewheelError) -> Response:
         """Answer a request that is not even decoded: too large, or nothing is deployed."""
@@ -140,39 +103,57 @@ class Endpoint:
             raise NotFound(f"live version of {self.model}", version, live)
         return arm
 
-    def _serve(self, deployed: Deployed, ask: Ask, started: int, pinned: Arm | None = None) -> Served:
-        arm, other, propensity = deployed.route(ask.unit or ask.id) if pinned is None else (pinned, None, 1.0)
-        rows = arm.select(ask.rows)
-        try:
-            answer = arm.score(rows, ask.id)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything; it is logged against its version
-            failure = self._failed(ask, arm, rows, error, started=started, propensity=propensity)
-            if pinned is not None:
-                failure = msgspec.structs.replace(failure, route="pinned")
-            return self._fall_back(deployed, ask, arm, failure, started)
-        latency = (perf_counter_ns() - started) // 1_000
-        self.journal.write(
-            Prediction(
-                id=ask.id,
-                at=self._now_us(),
-                model=self.model,
-                version=arm.version,
-                arm=arm.name,
-                propensity=propensity,
-                unit=ask.unit,
-                status=ANSWERED,
-                features=rows,
-                output=answer.output,
-                probability=answer.probability,
-                latency_us=latency,
-                other=self._pair(other, ask) if deployed.traffic.paired and other is not None else None,
-                route="split" if pinned is None else "pinned",
-            )
-        )
+    def _record(self, ticket: Ticket, answer: Answer, other: Other | None) -> Prediction:
+        ask, arm = ticket.ask, ticket.arm
+        latency = (perf_counter_ns() - ticket.started) // 1_000
         self.counters.count(arm.version, arm.name, ANSWERED, latency)
         if ask.notes:
             self.counters.unseen += 1
-        return Served(arm, arm.name, answer)
+        return Prediction(
+            id=ask.id,
+            at=self._now_us(),
+            model=self.model,
+            version=arm.version,
+            arm=arm.name,
+            propensity=ticket.propensity,
+            unit=ask.unit,
+            status=ANSWERED,
+            features=arm.select(ask.rows),
+            output=answer.output,
+            probability=answer.probability,
+            latency_us=latency,
+            other=other,
+            route="pinned" if ticket.pinned else "split",
+        )
+
+    def _say(self, ticket: Ticket, served: Served) -> Response:
+        return ticket.language.encode(self.model, ticket.ask, served)
+
+    def _recovered(self, ticket: Ticket, error: Exception) -> Response:
+        """Answer a request whose version failed: by the champion for a challenger of the split, else by the error."""
+        ask, arm = ticket.ask, ticket.arm
+        rows = arm.select(ask.rows)
+        failure = self._failed(ask, arm, rows, error, started=ticket.started, propensity=ticket.propensity)
+        if ticket.pinned:
+            failure = msgspec.structs.replace(failure, route="pinned")
+        try:
+            return self._say(ticket, self._fall_back(ticket.deployed, ask, arm, failure, ticket.started))
+        except TidewheelError as refusal:
+            return error_response(refusal, (b"x-request-id", ask.echo), request_id=ask.id)
+
+    def _others(self, tickets: Sequence[Ticket]) -> list[Other]:
+        """Score the arms that do not answer; whatever happens to them, the answers stand."""
+        started = perf_counter_ns()
+        pairs = [(ticket.other, ticket.ask) for ticket in tickets if ticket.other is not None]
+        scored = score_all(pairs)
+        each = (perf_counter_ns() - started) // 1_000 // max(len(pairs), 1)
+        return [self._other(arm, found, each) for (arm, _), found in zip(pairs, scored, strict=True)]
+
+    def _other(self, arm: Arm, found: Scored, latency: int) -> Other:
+        if isinstance(found, Answer):
+            return Other(version=arm.version, output=found.output, probability=found.probability, latency_us=latency)
+        self.counters.paired_failures += 1
+        return Other(version=arm.version, error=said(found), latency_us=latency)
 
     def _fall_back(self, deployed: Deployed, ask: Ask, failed: Arm, failure: Prediction, started: int) -> Served:
         """Let the champion answer for a challenger that failed by the split; anybody else's failure is raised."""
@@ -252,21 +233,6 @@ class Endpoint:
         for record in records:
             self.counters.count(record.version, record.arm, record.status, record.latency_us)
         return error
-
-    def _pair(self, arm: Arm, ask: Ask) -> Other:
-        """Score the arm that does not answer; whatever happens to it, the answer stands."""
-        started = perf_counter_ns()
-        try:
-            answer = arm.score(arm.select(ask.rows), ask.id)
-        except Exception as error:  # noqa: BLE001 - as above
-            self.counters.paired_failures += 1
-            return Other(version=arm.version, error=said(error), latency_us=(perf_counter_ns() - started) // 1_000)
-        return Other(
-            version=arm.version,
-            output=answer.output,
-            probability=answer.probability,
-            latency_us=(perf_counter_ns() - started) // 1_000,
-        )
 
     def _absent(self) -> NotReady:
         reason = f" Its deployment was refused: {self.trouble}" if self.trouble else ""

@@ -16,9 +16,10 @@ from tidewheel.errors import NotFound, TidewheelError, TooLarge
 from tidewheel.lineage.store import Store
 from tidewheel.predictions.segments import log_folder
 from tidewheel.registry.versions import list_models
-from tidewheel.serving.endpoint import Endpoint
+from tidewheel.serving.endpoint import Endpoint, Ticket
 from tidewheel.serving.follow import POLL_SECONDS, Follower, Repeater, wanted_traffic
 from tidewheel.serving.journal import Journal
+from tidewheel.serving.languages import ROWS, TENSORS, Language
 from tidewheel.serving.metrics import Counters, Family, families, render
 from tidewheel.serving.outcomes import check_labels, choose_model, decode_outcomes
 from tidewheel.serving.pages import documentation, metadata_of, readiness, server_metadata
@@ -30,7 +31,7 @@ SYNC_SECONDS = 1.0
 
 logger = logging.getLogger("tidewheel.serving")
 
-Answering = Callable[[Sequence[Header], bytes], Response]
+Deliver = Callable[[Response], None]
 
 
 class Engine:
@@ -39,7 +40,8 @@ class Engine:
     `models` names them (None: all that have traffic, also those deployed later); `home` is the folder above `log/`
     (default: the store's); `writer` names this process's log segments; `strict` forces each record onto the disk
     before its answer leaves; `trust` allows bundles that hold a pickle.
-    `handle` is for one thread. `refresh` and `sync` may run in others; `start` runs them by itself.
+    `handle`, `submit` and `flush` are for one thread. `refresh` and `sync` may run in others; `start` runs them by
+    itself.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class Engine:
         self._now_us = _clock_us(store.clock)
         self._endpoints: dict[str, Endpoint] = {}
         self._followers: dict[str, Follower] = {}
-        self._hot: dict[str, Answering] = {}  # POST path -> what answers it
+        self._hot: dict[str, tuple[Endpoint, Language]] = {}  # POST path -> what answers it, and in which language
+        self._waiting: dict[Endpoint, list[tuple[Ticket, Deliver]]] = {}  # submitted and not flushed yet
         self._refreshing = Lock()
         self._repeaters: list[Repeater] = []
         self._poll_failures = 0
@@ -89,9 +92,34 @@ class Engine:
     def handle(self, method: str, path: str, headers: Sequence[Header], body: bytes) -> Response:
         """Answer one request. Header names are in lower case; the path is without query and percent signs."""
         if method == "POST" and len(body) <= self.body_limit:
-            answering = self._hot.get(path)
-            if answering is not None:
-                return answering(headers, body)
+            hot = self._hot.get(path)
+            if hot is not None:
+                taken = hot[0].take(hot[1], headers, body)
+                return taken if isinstance(taken, Response) else hot[0].answer((taken,))[0]
+        return self._handle(method, path, headers, body)
+
+    def submit(self, method: str, path: str, headers: Sequence[Header], body: bytes, deliver: Deliver) -> None:
+        """Take one request; what needs a model waits for the `flush` that ends this turn, the rest is answered now."""
+        hot = self._hot.get(path) if method == "POST" and len(body) <= self.body_limit else None
+        if hot is None:
+            deliver(self.handle(method, path, headers, body))
+            return
+        endpoint, language = hot
+        taken = endpoint.take(language, headers, body)
+        if isinstance(taken, Response):
+            deliver(taken)
+        else:
+            self._waiting.setdefault(endpoint, []).append((taken, deliver))
+
+    def flush(self) -> None:
+        """Score together what was submitted since the last flush, and deliver the answers."""
+        waiting, self._waiting = self._waiting, {}
+        for endpoint, submitted in waiting.items():
+            answers = endpoint.answer([ticket for ticket, _ in submitted])
+            for (_, deliver), response in zip(submitted, answers, strict=True):
+                deliver(response)
+
+    def _handle(self, method: str, path: str, headers: Sequence[Header], body: bytes) -> Response:
         try:
             found = match(method, path)
             if not found.allowed:
@@ -171,8 +199,8 @@ class Engine:
             endpoint = Endpoint(name, journal, counters, self._now_us)
             endpoints[name] = endpoint
             self._followers[name] = Follower(self._store, endpoint, trust=self._trust)
-            hot[f"/predict/{name}"] = endpoint.predict
-            hot[f"/v2/models/{name}/infer"] = endpoint.infer
+            hot[f"/predict/{name}"] = endpoint, ROWS
+            hot[f"/v2/models/{name}/infer"] = endpoint, TENSORS
         self._endpoints, self._hot = endpoints, hot  # requests in another thread see all or nothing
 
     def _unknown(self, found: Match, headers: Sequence[Header], body: bytes) -> Response:
@@ -181,7 +209,8 @@ class Engine:
 
     def _infer(self, found: Match, headers: Sequence[Header], body: bytes) -> Response:
         endpoint = self._endpoint(found)
-        return endpoint.infer(headers, body, found.values.get("version", ""))
+        taken = endpoint.take(TENSORS, headers, body, found.values.get("version", ""))
+        return taken if isinstance(taken, Response) else endpoint.answer((taken,))[0]
 
     def _outcomes(self, found: Match, headers: Sequence[Header], body: bytes) -> Response:
         del found, headers
