@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tidewheel.pipelines.active import step_context
+from tidewheel.pipelines.approving import approve
 from tidewheel.pipelines.pipeline import pipeline
 from tidewheel.pipelines.step import step
 
@@ -69,6 +70,39 @@ def tide(start: int, blob: bytes, book: str) -> list[int]:
     return [first, size, sums[0], last, len(rest), len(blob)]
 
 
+@step
+def square(x: int, book: str) -> int:
+    """One item of a map."""
+    note(book, "square")
+    return x * x
+
+
+@step(on="threads")
+def beside(x: int, book: str) -> int:
+    """In a thread."""
+    note(book, "beside")
+    return x + 1
+
+
+@step(on="process")
+def away(x: int, book: str) -> bytes:
+    """In a child process, with an output that is a blob."""
+    note(book, "away")
+    return x.to_bytes(8) * 500
+
+
+@pipeline
+def surge(start: int, blob: bytes, book: str) -> list[int]:
+    """Map, threads, child process, retry, a question, and a call like one before."""
+    squares = square.map([start, start + 1, start + 2], book=book)
+    near = [beside(item, book) for item in squares[:2]]
+    far = away(near[0], book)
+    last = stumbles(near[1], book)
+    agreed = approve("Go on?")
+    again = square(start, book)
+    return [squares[2], near[0], len(far), last, again, int(bool(agreed)), len(blob)]
+
+
 @step(side_effect=True)
 def held(book: str, gate: str) -> int:
     """Go on until a file is there."""
@@ -84,6 +118,8 @@ def wait(start: int, blob: bytes, book: str) -> int:
     return held(f"{book}", f"{book}.gate") + start + 0 * len(blob)
 
 
-def expected(start: int) -> list[int]:
-    """Return what `tide` gives."""
+def expected(start: int, name: str = "tide") -> list[int]:
+    """Return what `tide` or `surge` gives."""
+    if name == "surge":
+        return [(start + 2) ** 2, start**2 + 1, 4000, (start + 1) ** 2 + 1, start**2, 1, 3000]
     return [start + 1, 4000, 4001, start + 2, 2000, 3000]

@@ -21,11 +21,13 @@ from tidewheel.clock import SystemClock
 from tidewheel.database.database import open_database
 from tidewheel.errors import TidewheelError
 from tidewheel.lineage.store import Store
+from tidewheel.pipelines.approving import Approval, answer_of, record_answer
+from tidewheel.pipelines.records import RunEvent
 from tidewheel.pipelines.runs import resume_run, start_run
 from tidewheel.pipelines.target import load_target
 
 STEPS = Path(__file__).with_name("crash_steps.py")
-PIPELINES = {name: load_target(f"{STEPS}:{name}") for name in ("tide", "wait")}
+PIPELINES = {name: load_target(f"{STEPS}:{name}") for name in ("tide", "surge", "wait")}
 BLOB = b"blob" * 750
 STOPPED: dict[int, int] = {}  # process that was stopped, and the pipe on which it reports
 
@@ -51,12 +53,24 @@ def execute(order: dict[str, Any], report: int) -> None:
         if reached == order.get("stop_at"):
             os.kill(os.getpid(), signal.SIGSTOP)
 
+    def on_event(event: RunEvent) -> None:
+        if event.step and event.state == "WAITING":
+            agree(store, event)
+
     executor = order.get("executor", "inline")
     if order.get("run"):
-        resume_run(store, order["run"], pipeline, executor=executor, on_boundary=on_boundary)
+        resume_run(store, order["run"], pipeline, executor=executor, on_boundary=on_boundary, on_event=on_event)
     else:
         parameters = {"start": order["start"], "blob": BLOB, "book": order["book"]}
-        start_run(store, pipeline, parameters, executor=executor, on_boundary=on_boundary)
+        start_run(store, pipeline, parameters, executor=executor, on_boundary=on_boundary, on_event=on_event)
+
+
+def agree(store: Store, event: RunEvent) -> None:
+    """Answer the question of a run with yes, as somebody else would."""
+    with store.database.transaction() as tx:
+        if answer_of(tx, event.execution_id) is None:
+            yes = Approval(granted=True, question="Go on?", by="somebody", at=store.clock.now(), reason="")
+            record_answer(tx, event.execution_id, event.run_id, yes)
 
 
 def forked(order: dict[str, Any]) -> dict[str, Any]:

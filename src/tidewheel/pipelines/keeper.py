@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -99,6 +98,8 @@ def _interrupt(thread: threading.Thread) -> None:
     if thread is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.pthread_kill(number, signal.SIGINT)
     else:
+        import ctypes  # takes milliseconds, for what hardly ever happens
+
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(number), ctypes.py_object(KeyboardInterrupt))
 
 

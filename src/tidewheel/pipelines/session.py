@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tidewheel.errors import InvalidInput, NotFound, StepFailed, StorageUnavailable
-from tidewheel.pipelines import picks
+from tidewheel.pipelines import cache, picks
 from tidewheel.pipelines.active import StepContext, within
 from tidewheel.pipelines.answers import Answers
 from tidewheel.pipelines.approving import Approval, Approving, Asked
@@ -225,7 +225,7 @@ class Session:
 
     def _begin(self, call: Call, key: Key) -> None:
         left = self._crew.adopt(call.place, call.execution_id) if call.state is StepState.LOST else None
-        if left is not None:
+        if left is not None and cache.readable(left.outputs, self._store.blobs):
             self._ending.commit([self._done(call, left, "finished before the run's process died")])
             return
         call.attempt += 1

@@ -74,10 +74,11 @@ def leave_manifest(path: Path, outcome: Outcome) -> None:
 
 
 def read_manifest(path: Path) -> Outcome | None:
-    """Return what a task left behind; None when it did not come so far."""
+    """Return what a task left behind; None when it did not come so far, or left something that is not whole."""
     try:
         record: Mapping[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
+        outputs = tuple(stored_from(item) for item in record["outputs"])
+        found = Outcome(id=record["id"], code=record["code"], outputs=outputs)
+    except (OSError, ValueError, TypeError, LookupError):
         return None
-    outputs = tuple(stored_from(item) for item in record["outputs"])
-    return Outcome(id=record["id"], code=record["code"], outputs=outputs)
+    return found if found.id == path.stem and outputs else None
