@@ -139,11 +139,13 @@ def _described(name: str, public: object) -> Iterator[str]:
 
 
 def _members(module: ModuleType) -> Iterator[tuple[str, object]]:
-    """Give the functions that a module of the face offers: those of its `__all__`, or all that it defines."""
+    """Give what a module of the face offers: all of its `__all__`, or the functions that it defines."""
     offered = getattr(module, "__all__", None)
+    if offered is not None:
+        yield from ((name, getattr(module, name)) for name in offered)
+        return
     for name, item in vars(module).items():
-        own = inspect.isfunction(item) and item.__module__ == module.__name__ and not name.startswith("_")
-        if own and (offered is None or name in offered):
+        if inspect.isfunction(item) and item.__module__ == module.__name__ and not name.startswith("_"):
             yield name, item
 
 
