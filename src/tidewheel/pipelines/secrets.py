@@ -14,7 +14,6 @@ from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.pipelines.active import recorder
 from tidewheel.pipelines.nested import mapped
 from tidewheel.pipelines.redaction import Redactor
-from tidewheel.settings import load_settings
 
 _TELLING = 4  # characters
 _LONGEST = 1024 * 1024  # bytes; a longer file in the folder of secrets is no secret
@@ -114,6 +113,8 @@ def secret(name: str) -> str:
             f"The secret {name!r} was asked for in the body of a pipeline, where it could reach the journal.",
             f'Ask for it inside the step that needs it: @step(secrets=("{name}",)).',
         )
+    from tidewheel.settings import load_settings  # a worker never gets here, and starts the sooner
+
     settled = os.environ.get(name)
     return settled or _found(name, secrets_folder(load_settings().secrets), "this code")
 

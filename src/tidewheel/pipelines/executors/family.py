@@ -62,19 +62,23 @@ def end_family(pid: int, *, spare: int = 0) -> None:
 
 def _below(pid: int) -> Iterator[int]:
     """Yield the processes below one, from a look at every process: exact also while they come and go."""
-    parents: dict[int, int] = {}
-    for folder in _PROC.iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-                if state != "Z":
-                    parents[int(folder.name)] = int(parent)
-    for each, parent_pid in parents.items():
-        above, steps = parent_pid, 0
+    parents = dict(found for folder in _PROC.iterdir() if (found := _parent(folder)) is not None)
+    for each, parent in parents.items():
+        above, steps = parent, 0
         while above not in (0, pid) and steps < len(parents):
             above, steps = parents.get(above, 0), steps + 1
         if above == pid:
             yield each
+
+
+def _parent(folder: Path) -> tuple[int, int] | None:
+    """Return the number of a process that lives and of its parent, from its folder in /proc; None for another one."""
+    try:
+        number = int(folder.name)
+        state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+    except (OSError, ValueError):
+        return None
+    return (number, int(parent)) if state != "Z" else None
 
 
 def children(pid: int) -> list[int]:

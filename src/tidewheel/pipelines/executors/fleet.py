@@ -8,10 +8,10 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from tidewheel.pipelines.executors.admission import shown_size
+from tidewheel.pipelines.executors.frames import Frames, ready_of
 from tidewheel.pipelines.executors.machine import whole
 from tidewheel.pipelines.executors.orders import Begun, Done, Order, Stale
 from tidewheel.pipelines.executors.pool import GONE, START_SECONDS, Pool, Worker
@@ -42,7 +42,7 @@ class Fleet:
         """
         self._hand_over(task, pool, order, strict=True)
 
-    def poll(self, timeout: float, others: Iterable[Connection] = ()) -> list[Outcome | Beat]:
+    def poll(self, timeout: float, others: Iterable[Frames] = ()) -> list[Outcome | Beat]:
         """Wait for workers, or for one of some other connections."""
         found: list[Outcome | Beat] = []
         jobs = list(self._jobs.values())
@@ -52,7 +52,7 @@ class Fleet:
         sources: list[Any] = [*others, *(job.worker.pipe for job in jobs if not job.worker.closed)]
         sources += [pool.control for pool in pools.values() if pool.control is not None]
         soonest = min((job.worker.deadline for job in jobs), default=float("inf")) - time.monotonic()
-        ready = wait(sources, max(0.0, min(timeout, soonest)))
+        ready = ready_of(sources, max(0.0, min(timeout, soonest)))
         for job in jobs:
             if job.worker.pipe in ready:
                 found += self._received(job)
@@ -121,7 +121,7 @@ class Fleet:
             pool.bury(worker)
             return []
         with contextlib.suppress(OSError):
-            while not worker.closed and task.id in self._jobs and worker.pipe.poll(0):
+            while not worker.closed and task.id in self._jobs and worker.pipe.poll():
                 outcomes = self._received(job)
                 if outcomes:
                     pool.bury(worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import site
@@ -10,14 +11,13 @@ import sysconfig
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-import tidewheel
 from tidewheel.clock import new_id
 from tidewheel.errors import InvalidInput, MissingExtra, StorageUnavailable
 from tidewheel.pipelines.executors.environments import Recipe, existing, make, python_in, recipe_of
 from tidewheel.pipelines.executors.fleet import Fleet
+from tidewheel.pipelines.executors.frames import Frames, pair
 from tidewheel.pipelines.executors.orders import Order, Setup, read_manifest
 from tidewheel.pipelines.executors.pool import Interpreter, Pool, absolute_path, own_interpreter
 from tidewheel.pipelines.executors.process import (
@@ -69,7 +69,7 @@ class IsolatedExecutor:
         self._pools: dict[str, Pool] = {}
         self._making: dict[str, _Making] = {}
         self._early: list[Outcome] = []
-        self._woken, self._bell = Pipe(duplex=False)
+        self._woken, self._bell = pair()
 
     def submit(self, task: Task) -> None:
         """Hand the task to a child in its environment, or have that made first."""
@@ -99,11 +99,11 @@ class IsolatedExecutor:
 
     def poll(self, timeout: float) -> list[Outcome | Beat]:
         """Wait for children, and for environments to be made."""
-        others: list[Connection] = [self._woken] if self._making else []
+        others: list[Frames] = [self._woken] if self._making else []
         found: list[Outcome | Beat] = [*self._early]
         self._early.clear()
         found += self._fleet.poll(0.0 if found else timeout, others)
-        while others and self._woken.poll(0):
+        while others and self._woken.poll():
             self._take_in(self._woken.recv_bytes().decode())
         found += self._early
         self._early.clear()
@@ -126,6 +126,8 @@ class IsolatedExecutor:
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
+        self._woken.close()
+        self._bell.close()
 
     def _start(self, task: Task, digest: str) -> None:
         def order(strict: bool) -> Order:  # noqa: FBT001 - as Fleet calls it
@@ -144,7 +146,8 @@ class IsolatedExecutor:
         making.waiting.append(task)
 
     def _ring(self, digest: str) -> None:
-        self._bell.send_bytes(digest.encode())
+        with contextlib.suppress(OSError):  # closed meanwhile
+            self._bell.send_bytes(digest.encode())
 
     def _take_in(self, digest: str) -> None:
         making = self._making.pop(digest, None)
@@ -206,7 +209,7 @@ def project_path() -> list[str]:
 
 def _links(root: Path) -> tuple[Path, Path]:
     """Return folders through which an environment sees tidewheel and spare packages of ours, and nothing else."""
-    place = Path(tidewheel.__file__).resolve().parent
+    place = Path(__file__).resolve().parents[2]  # this package, wherever it is installed
     folder = root / "shared" / place.as_posix().strip("/").replace("/", "-")[-120:]
     own, spare = folder / "own", folder / "spare"
     _link(own / _OWN, place)

@@ -13,11 +13,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
 from tidewheel.errors import StorageUnavailable
+from tidewheel.pipelines.executors.frames import Frames, pair
 from tidewheel.pipelines.executors.orders import Order, Setup
 from tidewheel.pipelines.executors.seam import Task
 
@@ -44,7 +44,7 @@ class Worker:
 
     key: int  # what the warden calls it
     shape: tuple[Any, ...]  # threads and devices that it was started for
-    pipe: Connection  # orders go down, outcomes come up
+    pipe: Frames  # orders go down, outcomes come up
     errors: Any  # file with what it printed outside of tasks
     fresh: bool = True  # whether it has not executed anything yet
     task: Task | None = None  # what it executes
@@ -158,7 +158,7 @@ class Pool:
         return None
 
     def _start(self, shape: tuple[Any, ...]) -> Worker:
-        ours, theirs = Pipe()
+        ours, theirs = pair()
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._count += 1
         threads, devices = shape

@@ -9,10 +9,10 @@ import json
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tidewheel.errors import StorageUnavailable
 from tidewheel.fingerprint.code import CodeDigest, code_digest
 from tidewheel.pipelines.active import executing
 from tidewheel.pipelines.executors.family import end_family
+from tidewheel.pipelines.executors.frames import Frames
 from tidewheel.pipelines.executors.orders import Begun, Done, Order, Setup, Stale, leave_manifest
 from tidewheel.pipelines.executors.seam import Failure, Outcome, kept, types_of
 from tidewheel.pipelines.executors.usage import Meter, sample
@@ -36,7 +37,7 @@ _FIRST_TO_GO = "500"  # oom_score_adj: rather than the run, the kernel ends its 
 class Line:
     """The way to the run, and the way to the warden, of one worker."""
 
-    def __init__(self, pipe: Connection, notes: int) -> None:
+    def __init__(self, pipe: Frames, notes: int) -> None:
         self._pipe = pipe
         self._notes = notes
 
@@ -65,7 +66,7 @@ def main(pipe_number: int, life: int, notes: int) -> None:
     faulthandler.enable()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
-    pipe = Connection(pipe_number)
+    pipe = Frames(socket.socket(fileno=pipe_number))
     threading.Thread(target=_end_with_warden, args=(life,), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup: Setup = pickle.loads(pipe.recv_bytes())  # noqa: S301
