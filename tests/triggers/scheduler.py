@@ -1,6 +1,6 @@
 """A scheduler whose clock jumps: it looks at the schedules of a store, with its own idea of the time.
 
-Run as `python scheduler.py FILE HOME DATABASE SEED BEGIN HOURS`; ends once its clock has come to the end.
+Run as `python scheduler.py FILE HOME BLOBS DATABASE SEED BEGIN HOURS`; ends once its clock has come to the end.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ JUMPS = [timedelta(hours=5), timedelta(hours=-3), timedelta(days=1), timedelta(h
 
 
 def main(arguments: list[str]) -> None:
-    file, home, url, seed, begin, hours = arguments
+    file, home, blobs, url, seed, begin, hours = arguments
     luck, clock = random.Random(int(seed)), ManualClock(datetime.fromisoformat(begin))
     database = open_database(url)
     prepare(database, import_tables)
-    folder = Path(home)
-    store = Store(database=database, blobs=FolderBlobs(folder / "blobs"), clock=clock, home=folder)
+    store = Store(database=database, blobs=FolderBlobs(Path(blobs)), clock=clock, home=Path(home))
     schedules = load_target(f"{file}:storm")
     end = clock.now() + timedelta(hours=int(hours))
     while clock.now() < end:

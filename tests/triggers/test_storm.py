@@ -39,12 +39,15 @@ def test_eight_schedulers_give_one_run_for_every_due_time(
     assert isinstance(any_store.clock, ManualClock)
     any_store.clock.advance(first - any_store.clock.now())
     tick(any_store, project.storm)  # they count from here on
-    command = [sys.executable, str(HERE / "scheduler.py"), str(HERE / "schedule_steps.py"), str(any_store.home)]
-    url = f"sqlite:///{any_store.home / 'tidewheel.db'}"
-    if any_store.database.dialect == "postgresql":
-        url = request.getfixturevalue("postgres_url")
+    command = [sys.executable, str(HERE / "scheduler.py"), str(HERE / "schedule_steps.py")]
+    home, url = any_store.home, f"sqlite:///{any_store.home / 'tidewheel.db'}"
+    homes = [home] * SCHEDULERS
+    if any_store.database.dialect == "postgresql":  # as if each were on a machine of its own
+        url, homes = request.getfixturevalue("postgres_url"), [home / f"machine{seed}" for seed in range(SCHEDULERS)]
     running = [
-        subprocess.Popen([*command, url, str(seed), begin, str(hours)], stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [*command, str(homes[seed]), str(home / "blobs"), url, str(seed), begin, str(hours)], stderr=subprocess.PIPE
+        )
         for seed in range(SCHEDULERS)
     ]
     errors = [process.communicate(timeout=240)[1].decode() for process in running]
