@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tidewheel.evaluation import gates
     from tidewheel.loop.loop import Loop
     from tidewheel.models.model import Model
+    from tidewheel.pipelines.approving import approve
     from tidewheel.pipelines.handle import value
     from tidewheel.pipelines.inputs import champion, latest, window
     from tidewheel.pipelines.pipeline import pipeline
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "Loop": ("tidewheel.loop.loop", "Loop"),
     "Model": ("tidewheel.models.model", "Model"),
+    "approve": ("tidewheel.pipelines.approving", "approve"),
     "champion": ("tidewheel.pipelines.inputs", "champion"),
     "gates": ("tidewheel.evaluation.gates", ""),
     "latest": ("tidewheel.pipelines.inputs", "latest"),
@@ -42,6 +44,7 @@ _NAMES = {
 __all__ = [
     "Loop",
     "Model",
+    "approve",
     "champion",
     "gates",
     "latest",

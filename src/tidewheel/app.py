@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tidewheel.loop.loop import Loop
     from tidewheel.loop.tick import TickReport
     from tidewheel.models.scorer import Scorer
+    from tidewheel.pipelines.approving import Approval
     from tidewheel.pipelines.collect import Collection
     from tidewheel.pipelines.pipeline import Pipeline
     from tidewheel.pipelines.plan import Plan
@@ -257,8 +258,12 @@ def run_pipeline(
     *,
     executor: str = "inline",
     on_event: Callable[[RunEvent], None] | None = None,
+    leave: bool = False,
 ) -> Run:
-    """Run a pipeline; text parameters are read as the types that its signature names."""
+    """Run a pipeline; text parameters are read as the types that its signature names.
+
+    With `leave` a run that waits for nothing but an approval is left, and returned as WAITING.
+    """
     from tidewheel.pipelines.runs import start_run
 
     return start_run(
@@ -268,6 +273,7 @@ def run_pipeline(
         cause={"kind": "manual", "reason": "asked for on the command line or from Python"},
         executor=executor,
         on_event=on_event,
+        leave=leave,
     )
 
 
@@ -311,11 +317,12 @@ def resume_pipeline(
     *,
     executor: str = "inline",
     on_event: Callable[[RunEvent], None] | None = None,
+    leave: bool = False,
 ) -> Run:
-    """Go on with a run that was killed or failed."""
+    """Go on with a run that was killed, failed, or left waiting for an approval that is given now."""
     from tidewheel.pipelines.runs import resume_run
 
-    return resume_run(store, run_id, load_pipeline(target), executor=executor, on_event=on_event)
+    return resume_run(store, run_id, load_pipeline(target), executor=executor, on_event=on_event, leave=leave)
 
 
 def rerun_pipeline(
@@ -397,6 +404,18 @@ def outbox_retry(store: Store, seq: int | None = None) -> int:
 
     with store.database.transaction() as tx:
         return retry(tx, seq)
+
+
+def answer_run(
+    store: Store, settings: Settings, run_or_question: str, *, by: str = "", granted: bool, reason: str = ""
+) -> Approval:
+    """Answer the question that a run waits with, as somebody or as the user of this process."""
+    import getpass
+
+    from tidewheel.pipelines.approvals import answer_question
+
+    name = by or getpass.getuser()
+    return answer_question(store, run_or_question, by=name, granted=granted, reason=reason, groups=settings.approvers)
 
 
 def lineage_of(

@@ -31,6 +31,7 @@ class Settings:
     storage_patience: float = 120.0  # seconds that a run waits for a full disk or a database that does not answer
     keep_days: float = 30.0  # days for which `gc` keeps runs and cache entries
     keep_runs: int = 20  # newest runs of each pipeline that `gc` keeps however old they are
+    approvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # people by group, for approve(by=...)
     openlineage: str = ""  # where run events go: http(s)://..., file:///... or console; empty: nowhere
     openlineage_key: str = ""  # name of the secret that is sent to it as the API key; empty: none
     webhook: str = ""  # http(s) address that is told what runs do, in plain JSON; empty: none
@@ -101,7 +102,7 @@ def _table(file: Path, environment: str) -> dict[str, Any]:
 def _variables() -> dict[str, Any]:
     prefix = "TIDEWHEEL_"
     found = {key.removeprefix(prefix).lower(): value for key, value in os.environ.items() if key.startswith(prefix)}
-    return {name: value for name, value in found.items() if name in _names() - {"executors"}}
+    return {name: value for name, value in found.items() if name in _names() - {"executors", "approvers"}}
 
 
 def _names() -> set[str]:
@@ -114,12 +115,12 @@ def _typed(name: str, value: object, base: Path) -> object:
             return (base / Path(str(value)).expanduser()).resolve()
         if name == "executors":
             return _tables(value)
+        if name == "approvers":
+            return _groups(value)
         if name == "secrets":
             return str((base / Path(str(value)).expanduser()).resolve()) if value else ""
         if name.endswith("_port") or name == "keep_runs":
             return _whole(name, int(str(value)))
-        if name == "public":
-            return _flag(str(value))
         if name == "public":
             return _flag(str(value))
         if name in ("tick_seconds", "lease_seconds", "storage_patience", "keep_days"):
@@ -133,6 +134,12 @@ def _tables(value: object) -> Mapping[str, Mapping[str, Any]]:
     if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
         raise ValueError("options of executors stand in tables such as [dev.executors.process]")
     return value
+
+
+def _groups(value: object) -> Mapping[str, tuple[str, ...]]:
+    if not isinstance(value, dict) or not all(isinstance(names, list) for names in value.values()):
+        raise ValueError('approvers are lists of people by group, such as {ml-leads = ["ann", "bo"]}')
+    return {group: tuple(map(str, names)) for group, names in value.items()}
 
 
 def _seconds(name: str, value: float) -> float:

@@ -214,3 +214,27 @@ def start_run_of_nothing() -> None:
 
     with recording(_Planner.__new__(_Planner)):
         approve(" ")
+
+
+def test_the_command_line_leaves_asks_answers_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from tidewheel.cli.main import cli
+
+    (tmp_path / "tidewheel.toml").write_text('[dev]\napprovers = {leads = ["bo"]}\n')
+    (tmp_path / "gate.py").write_text(
+        "from tidewheel import approve, pipeline\n\n\n@pipeline\ndef gate() -> str:\n"
+        "    answer = approve('Ship?', by='leads')\n    return f'{bool(answer)} {answer.by}'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    say = CliRunner()
+    assert say.invoke(cli, ["run", "gate.py:gate", "--leave"]).exit_code == 3
+    asked = say.invoke(cli, ["questions", "--json"]).stdout
+    run_id = asked.partition('"run_id":"')[2].partition('"')[0]
+    refused = say.invoke(cli, ["approve", run_id, "--by", "eve"])
+    assert isinstance(refused.exception, ValidationFailed)
+    answered = say.invoke(cli, ["approve", run_id, "--by", "bo", "--deny", "--reason", "not yet"])
+    assert "denied by bo: Ship?" in answered.stdout
+    done = say.invoke(cli, ["resume", "gate.py:gate", run_id, "--json"])
+    assert done.exit_code == 0
+    assert '"SUCCEEDED"' in done.stdout

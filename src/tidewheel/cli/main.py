@@ -8,6 +8,7 @@ import sys
 import typer
 
 from tidewheel.cli import (
+    approve,
     data,
     gc,
     journal,
@@ -38,6 +39,7 @@ for command in (
     *servers.COMMANDS,
     *ship.COMMANDS,
     *runs.COMMANDS,
+    *approve.COMMANDS,
     *journal.COMMANDS,
     *logs.COMMANDS,
     *sweep.COMMANDS,

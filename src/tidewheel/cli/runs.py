@@ -10,6 +10,10 @@ from tidewheel.cli.opened import opened, settings_for
 from tidewheel.cli.show import Command, HomeOption, JsonFlag, json_out, table
 from tidewheel.cli.words import ParameterFile, Parameters, Target, parameters_from
 
+LEFT = 3  # exit code of a process that has left its run waiting for an approval
+LeaveFlag = Annotated[
+    bool, typer.Option("--leave", help="End with code 3 instead of waiting where only an approval is missing.")
+]
 RunId = Annotated[str, typer.Argument(help="Id of a run or step, or enough of it to be the only one.")]
 
 
@@ -19,6 +23,7 @@ def run(
     param: Parameters = None,
     params: ParameterFile = "",
     executor: Annotated[str, typer.Option(help="Where steps run: inline or process.")] = "",
+    leave: LeaveFlag = False,
     home: HomeOption = "",
     json: JsonFlag = False,
 ) -> None:
@@ -33,11 +38,18 @@ def run(
             parameters_from(param, params),
             executor=executor or settings_for(home).executor,
             on_event=on_event,
+            leave=leave,
         )
     if json:
         json_out(done)
     else:
         print(f"run {done.id} {done.state}   why: tidewheel why {done.id[-12:]}")
+    _exit_waiting(done.state)
+
+
+def _exit_waiting(state: str) -> None:
+    if state == "WAITING":
+        raise typer.Exit(LEFT)
 
 
 def plan(
@@ -77,20 +89,22 @@ def resume(
     target: Target,
     run: RunId,
     executor: Annotated[str, typer.Option(help="Where steps run: inline, process or another executor.")] = "",
+    leave: LeaveFlag = False,
     home: HomeOption = "",
     json: JsonFlag = False,
 ) -> None:
-    """Go on with a run that was killed or failed; committed steps are not repeated."""
+    """Go on with a run that was killed, failed, or left waiting; committed steps are not repeated."""
     from tidewheel.app import resume_pipeline
     from tidewheel.cli.progress import progress
 
     with opened(home) as store, progress(quiet=json) as on_event:
         where = executor or settings_for(home).executor
-        done = resume_pipeline(store, run, target, executor=where, on_event=on_event)
+        done = resume_pipeline(store, run, target, executor=where, on_event=on_event, leave=leave)
     if json:
         json_out(done)
     else:
         print(f"run {done.id} {done.state}")
+    _exit_waiting(done.state)
 
 
 def lineage(
