@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 import pytest
@@ -23,7 +23,7 @@ from tidewheel.pipelines.secrets import Secrets
 from tidewheel.pipelines.step import Step, step
 from tidewheel.pipelines.stored import Shelf
 from tidewheel.pipelines.tree import decode, encode
-from tidewheel.testing.executors import ExecutorContract, Kept
+from tidewheel.testing.executors import Kept, OtherProcessContract
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -163,10 +163,8 @@ def failure(outcome: Outcome) -> tuple[str, str, str]:
     return outcome.failure.kind, outcome.failure.message, outcome.failure.mend
 
 
-class TestRayExecutor(ExecutorContract):
+class TestRayExecutor(OtherProcessContract):
     """Ray keeps the promises of the seam."""
-
-    background: ClassVar[bool] = True
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -222,7 +220,11 @@ def test_a_node_killed_under_a_side_effect_is_a_failure(cluster: Two, shelf: She
     assert len((tmp_path / "begun").read_text().splitlines()) == 1
 
 
-def test_outputs_are_handed_on_by_reference(executor: RayExecutor, shelf: Shelf, tmp_path: Path) -> None:
+def test_outputs_are_handed_on_by_reference(
+    cluster: Two, shelf: Shelf, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    executor = ray_executor(cluster, shelf, tmp_path, objects="64MiB")
+    request.addfinalizer(executor.close)
     rows = pl.DataFrame({"a": range(50_000)})
     first = far_task(grown, {"rows": Held(Kept(stored=encode(rows, shelf), shelf=shelf)), "by": 1}, tmp_path)
     made = outcomes(executor, [first])[first.id]

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 
-from tidewheel.blobs.store import BlobStore, KeptBlob, checked
+from tidewheel.blobs.store import BlobStore, KeptBlob
 
 
 class PassingBlobs:
-    """A blob store with some blobs at hand, which remembers what is put into it, up to `limit` bytes.
+    """A blob store with some blobs `at_hand`; what is put is copied to `written` too, up to `limit` bytes in all.
 
     The store `behind` it always gets everything: what is handed on only spares reading it again.
     """
 
-    def __init__(self, behind: BlobStore, at_hand: Mapping[str, bytes], limit: int) -> None:
+    def __init__(self, behind: BlobStore, at_hand: BlobStore, written: BlobStore, limit: int) -> None:
         self.behind = behind
-        self.written: dict[str, bytes] = {}
         self._at_hand = at_hand
+        self._written = written
         self._left = limit
 
     def put(self, data: bytes) -> str:
         """Keep the bytes in the store and return their digest."""
         digest = self.behind.put(data)
-        if digest not in self.written and len(data) <= self._left:
-            self.written[digest] = bytes(data)
+        if len(data) <= self._left:
+            self._written.put(data)
             self._left -= len(data)
         return digest
 
     def get(self, digest: str) -> bytes:
         """Return the bytes of a digest, checked wherever they come from."""
-        found = self._at_hand.get(digest)
-        return self.behind.get(digest) if found is None else checked(digest, found, "the other worker")
+        return (self._at_hand if self._at_hand.exists(digest) else self.behind).get(digest)
 
     def exists(self, digest: str) -> bool:
         """Say whether the store keeps the digest."""

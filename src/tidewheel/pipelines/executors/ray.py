@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tidewheel.blobs.open import open_blobs
+from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.errors import InvalidInput, MissingExtra, StorageUnavailable
 from tidewheel.fingerprint.besides import matching
 from tidewheel.pipelines.executors.dispatch import Dispatch, Sent, refused
-from tidewheel.pipelines.executors.passing import PassingBlobs
-from tidewheel.pipelines.executors.remote import serve
+from tidewheel.pipelines.executors.remote_child import execute
 from tidewheel.pipelines.executors.seam import Beat, Failure, Outcome, Site, Task
 from tidewheel.pipelines.sizes import size_in_bytes
 from tidewheel.pipelines.step import Step
@@ -71,9 +70,9 @@ class RayExecutor:
     """Executes each task as one Ray task; its workers need nothing but tidewheel and the blob store.
 
     Options: `address` ("auto", "local", "host:port" or "ray://host:port"), `places`, `resources` (custom ones that
-    every task asks for), `objects` (bytes of outputs that stay in Ray's object store), `resubmit` (times that a task
-    whose node died is handed over again before the try counts as failed), `elastic` (the cluster grows on demand, so
-    that no step is too large), `installer` ("uv" or "pip", for `isolate=`).
+    every task asks for), `objects` (bytes of outputs that stay in Ray's object store, where the blobs are in no
+    folder), `resubmit` (times that a task whose node died is handed over again before the try counts as failed),
+    `elastic` (the cluster grows on demand, so that no step is too large), `installer` ("uv" or "pip", for `isolate=`).
 
     Raises MissingExtra without Ray, InvalidInput for blobs in memory and for odd options.
     """
@@ -91,7 +90,8 @@ class RayExecutor:
         self._resubmit = int(options.get("resubmit", _RESUBMIT))
         self._elastic = bool(options.get("elastic", False))
         self._installer = _installer(str(options.get("installer", "uv")))
-        kept = options.get("objects", _OBJECTS)
+        # A shared folder is read as fast as Ray's object store; a bucket is not.
+        kept = options.get("objects", 0 if isinstance(site.shelf.blobs, FolderBlobs) else _OBJECTS)
         self._objects = _Objects(limit=size_in_bytes(kept, "objects") if kept else 0)
         self._flying: dict[str, _Flight] = {}
         self._early: list[Outcome] = []
@@ -177,8 +177,8 @@ class RayExecutor:
         held = self._objects.holding(sent.inputs)
         options = sent.task.step.options
         try:
-            asked = self._ray.remote(execute).options(
-                name=options_name(sent.task),
+            asked = self._ray.remote(work).options(
+                name=title(sent.task),
                 num_returns=2,
                 max_retries=0,
                 num_cpus=options.cpus,
@@ -203,7 +203,7 @@ class RayExecutor:
     def _received(self, flight: _Flight) -> Outcome | None:
         errors, sent = self._ray.exceptions, flight.sent
         try:
-            outcome = self._dispatch.taken(sent, self._ray.get(flight.answer))
+            manifest, death = self._ray.get(flight.answer)
         except (errors.NodeDiedError, errors.LocalRayletDiedError) as error:
             return self._lost(flight, error)
         except errors.ObjectLostError:
@@ -211,6 +211,10 @@ class RayExecutor:
             return self._again(flight, lost=flight.lost)
         except errors.RayError as error:
             return self._dispatch.settle(sent, _failure(error, errors))
+        if not manifest:
+            mend = "Out of memory ends a process so: give it less data or more room." if "SIGKILL" in death else ""
+            return self._dispatch.settle(sent, Failure(kind="killed", message=f"its process {death}", mend=mend))
+        outcome = self._dispatch.taken(sent, manifest)
         self._objects.keep(flight.outputs, outcome)
         return outcome
 
@@ -232,15 +236,13 @@ class RayExecutor:
         return None
 
 
-def execute(order: list[str], limit: int, *held: Mapping[str, bytes]) -> tuple[bytes, dict[str, bytes]]:
-    """Execute an order in a Ray worker; returns the manifest and, for the steps after, the blobs that were written."""
-    url, digest, manifest = order
-    at_hand = {name: data for blobs in held for name, data in blobs.items()}
-    blobs = PassingBlobs(open_blobs(url), at_hand, limit)
-    return serve(blobs, digest, manifest), blobs.written
+def work(order: list[str], limit: int, *held: Mapping[str, bytes]) -> tuple[tuple[bytes, str], Mapping[str, bytes]]:
+    """Execute an order in a Ray worker; returns manifest, death of its process, and blobs for the steps after."""
+    done = execute(order, limit, held)
+    return (done.manifest, done.death), done.written
 
 
-def options_name(task: Task) -> str:
+def title(task: Task) -> str:
     """Return what Ray's own tools call a task."""
     return f"{task.step.name} {task.id} try {task.context.attempt}"
 

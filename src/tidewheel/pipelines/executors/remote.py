@@ -25,7 +25,7 @@ from tidewheel.errors import InvalidInput, StorageUnavailable, TidewheelError
 from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.active import executing
 from tidewheel.pipelines.executors.attempts import attempt_number, attempts_beside
-from tidewheel.pipelines.executors.family import end_family
+from tidewheel.pipelines.executors.family import adopt_orphans, end_family
 from tidewheel.pipelines.executors.remote_order import Answer, RemoteOrder, Shipped, order_from
 from tidewheel.pipelines.executors.seam import Failure, Outcome, kept, types_of
 from tidewheel.pipelines.executors.usage import Meter
@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Execute one order; returns 0 when a manifest tells how it went, 3 when none could be left."""
     url, digest, manifest = arguments if arguments is not None else sys.argv[1:]
     faulthandler.enable()
+    adopt_orphans()
     try:
         serve(open_blobs(url), digest, manifest)
     except TidewheelError as error:
