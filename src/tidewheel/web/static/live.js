@@ -12,4 +12,8 @@ function reached(yes) {
 
 state.addEventListener("htmx:error", () => reached(false));
 state.addEventListener("htmx:after:request", (event) => reached(event.detail.ctx.response.status < 400));
-state.addEventListener("htmx:after:swap", () => reached(true));
+state.addEventListener("htmx:after:swap", () => {
+  reached(true);
+  // A run that has ended does not change any more: the page as the server draws it now asks for nothing.
+  if (document.querySelector("main[data-over]")) location.reload();
+});
