@@ -218,3 +218,10 @@ def test_the_check_itself_finds_what_does_not_fit(heard: tuple[Store, Receiver],
         broken["run"] |= change
         with pytest.raises((ValueError, TypeError)):
             check(broken)
+
+
+def test_a_step_that_is_tried_again_begins_once(heard: tuple[Store, Receiver], book: Path) -> None:
+    found, events = run(heard, "stubborn", book=str(book))
+    (step,) = found.steps
+    kinds = [event["eventType"] for event in events if event["run"]["runId"] == step.id]
+    assert kinds == ["START", "RUNNING", "RUNNING", "COMPLETE"]

@@ -9,7 +9,7 @@ from tidewheel.clock import SystemClock, micros
 from tidewheel.database.transaction import Transaction
 from tidewheel.database.values import from_json, to_json
 from tidewheel.errors import Conflict, NotFound, StaleOwner
-from tidewheel.lineage.outbox import note
+from tidewheel.lineage.outbox import AGAIN, note
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.rows import execution_of
 
@@ -41,7 +41,7 @@ def claim_execution(
     if claimed is None:
         raise NotFound("execution", execution_id)
     if tx.sinks:
-        note(tx, execution_id, state, micros(SystemClock().now()))
+        note(tx, execution_id, AGAIN if state == "RUNNING" else state, micros(SystemClock().now()))
     return execution_of(claimed)
 
 

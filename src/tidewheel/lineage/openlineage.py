@@ -11,7 +11,7 @@ from typing import Any
 
 from tidewheel.database.transaction import Transaction
 from tidewheel.database.values import from_json
-from tidewheel.lineage.outbox import Note
+from tidewheel.lineage.outbox import AGAIN, Note
 from tidewheel.lineage.read import get_execution
 from tidewheel.lineage.records import Execution
 
@@ -33,6 +33,7 @@ _FACETS = {
 _OWN = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunFacet"  # what a facet of our own has to satisfy
 _TYPES = {
     "RUNNING": "START",
+    AGAIN: "START",
     "SUCCEEDED": "COMPLETE",
     "COMMITTED": "COMPLETE",
     "CACHED": "COMPLETE",
@@ -64,7 +65,7 @@ class Teller:
         """Return the run event of a note; raises NotFound when its execution is gone."""
         execution = get_execution(tx, note.execution_id)
         run = get_execution(tx, execution.parent_id) if execution.parent_id else execution
-        kind = _TYPES[note.state]
+        kind = _TYPES[note.state] if note.state != AGAIN or execution is run else "RUNNING"
         return {
             "eventType": kind,
             "eventTime": note.at.isoformat(),
@@ -180,13 +181,14 @@ _OUTPUTS = (
 def plain(tx: Transaction, note: Note) -> dict[str, Any]:
     """Return the message of a webhook: what happened to which run or step, in a few plain words."""
     execution = get_execution(tx, note.execution_id)
+    state = "RUNNING" if note.state == AGAIN else note.state
     return {
-        "event": f"{execution.kind}.{note.state.lower()}",
+        "event": f"{execution.kind}.{state.lower()}",
         "at": note.at.isoformat(),
         "id": execution.id,
         "run": execution.parent_id or execution.id,
         "job": execution.job,
-        "state": note.state,
+        "state": state,
         "error": execution.error if note.state == "FAILED" else None,
         "started": execution.started.isoformat(),
         "seq": note.seq,

@@ -22,7 +22,8 @@ _FIRST_PAUSE = 2.0  # seconds before the second try; doubled for each further on
 _LONGEST_PAUSE = 900.0  # seconds
 _LEASE = 120.0  # seconds for which a sender has a stream to itself
 _AT_ONCE = 200  # messages of a stream that are sent under one lease
-_TOLD = frozenset({"RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST", "COMMITTED", "CACHED", "SKIPPED"})
+AGAIN = "CLAIMED"  # noted when somebody takes up an execution that has a row already: queued, lost, to be tried again
+_TOLD = frozenset({AGAIN, "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST", "COMMITTED", "CACHED", "SKIPPED"})
 
 # The oldest message of a run that is due; what comes after it waits.
 _HEAD = """
