@@ -71,10 +71,11 @@ class Proxy:
     def _orders(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65_536):
-                if _COMMIT in data and self._is_lost():
-                    if self._loss == "order":
-                        self.down()
-                        return
+                lost = _COMMIT in data and self._is_lost()
+                if lost and self._loss == "order":
+                    self.down()
+                    return
+                if lost:
                     doomed.set()
                 server.sendall(data)
         _close(client, server)
