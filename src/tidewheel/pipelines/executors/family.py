@@ -46,7 +46,8 @@ def end_family(pid: int, *, spare: int = 0) -> None:
     """
     if not _LINUX:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+            if pid != spare:
+                os.killpg(pid, signal.SIGKILL)
         return
     stopped: set[int] = set()
     for _ in range(_ROUNDS):

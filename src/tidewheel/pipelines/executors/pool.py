@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tidewheel.errors import StorageUnavailable
+from tidewheel.errors import InvalidInput, StorageUnavailable
 from tidewheel.pipelines.executors.frames import Frames, pair
 from tidewheel.pipelines.executors.orders import Order, Setup
 from tidewheel.pipelines.executors.seam import Task
@@ -25,6 +25,7 @@ START_SECONDS = 120.0  # within which a worker has to import what a step needs
 GONE = (BrokenPipeError, ConnectionResetError, EOFError, OSError)
 _LAST_WORDS = 10.0  # seconds in which a warden ends its workers and itself
 _KEPT_MEMORY = 512 * 1024 * 1024  # bytes; a worker that keeps more after a step is not used again
+_KEPT_SHARE = 0.25  # of a memory limit; what earlier tasks left behind must not count against the next one
 _PROGRAM = "import sys; sys.path[:0] = sys.argv[4:]; from tidewheel.pipelines.executors.warden import main; main()"
 
 
@@ -50,6 +51,7 @@ class Worker:
     task: Task | None = None  # what it executes
     begun: bool = False  # whether the step itself runs, imports being done
     deadline: float = float("inf")  # monotonic time at which its imports are overdue
+    kept: int = 0  # bytes that it still held after its last task
     peak: int = 0  # bytes that the warden saw its task hold at most
     closed: bool = False  # whether its pipe is, and the warden is about to say why
 
@@ -86,16 +88,22 @@ class Pool:
         return self._control
 
     def hand_over(self, task: Task, order: Order, shape: tuple[Any, ...]) -> Worker:
-        """Give an order to a warm worker of that shape, or to a new one."""
+        """Give an order to a warm worker of that shape, or to a new one.
+
+        Raises InvalidInput when none starts, StorageUnavailable when there is no room for a process.
+        """
         data = pickle.dumps(order)
         while True:
-            worker = self._warm(shape) or self._start(shape)
+            worker = self._warm(shape, order.memory) or self._start(shape)
             try:
                 worker.pipe.send_bytes(data)
-            except GONE:
+            except GONE as error:
                 self.retire(worker)  # it died while idle
                 if worker.fresh:
-                    raise
+                    raise InvalidInput(
+                        f"No worker starts in {self.interpreter.program}: {self._break_off() or error}",
+                        "Look whether that Python works, and whether this machine has room for a process.",
+                    ) from error
                 continue
             break
         worker.task, worker.begun, worker.peak = task, False, 0
@@ -105,6 +113,7 @@ class Pool:
     def rest(self, worker: Worker, *, memory: int = 0) -> None:
         """Take a worker back that is done; `memory` is what it keeps."""
         worker.task, worker.deadline = None, float("inf")
+        worker.kept = memory
         if memory > _KEPT_MEMORY:
             self.retire(worker)
         else:
@@ -150,11 +159,13 @@ class Pool:
             self._idle.remove(worker)
         worker.drop()
 
-    def _warm(self, shape: tuple[Any, ...]) -> Worker | None:
-        for worker in reversed(self._idle):
-            if worker.shape == shape:
+    def _warm(self, shape: tuple[Any, ...], memory: int | None) -> Worker | None:
+        """Return an idle worker; one that still holds much is no good for a task with a memory limit."""
+        for worker in [each for each in reversed(self._idle) if each.shape == shape]:
+            if not memory or worker.kept <= memory * _KEPT_SHARE:
                 self._idle.remove(worker)
                 return worker
+            self.retire(worker)
         return None
 
     def _start(self, shape: tuple[Any, ...]) -> Worker:

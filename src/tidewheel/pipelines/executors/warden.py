@@ -91,6 +91,8 @@ class Warden:
             self._read_notes()
             self._look()
             self._reap()
+        for pid in self._wards:
+            end_family(pid)
         end_family(os.getpid(), spare=os.getpid())
 
     def _orphaned(self) -> bool:

@@ -84,7 +84,7 @@ def _end_with_warden(life: int) -> None:
         while os.read(life, 1):
             pass
     end_family(os.getpid(), spare=os.getpid())
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _served(order: Order, shelf: Shelf, line: Line) -> Done | Stale:
