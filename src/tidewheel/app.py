@@ -90,7 +90,8 @@ def open_store(settings: Settings | None = None) -> Store:
 
 def outbox_sinks(settings: Settings) -> Sinks:
     """Return who outside is told what runs do, as the settings say."""
-    from tidewheel import __version__
+    from importlib.metadata import version
+
     from tidewheel.blobs.open import open_blobs
     from tidewheel.lineage.openlineage import Teller, plain
     from tidewheel.lineage.sinks import LINEAGE_PATH, sink_at
@@ -106,7 +107,7 @@ def outbox_sinks(settings: Settings) -> Sinks:
     if settings.openlineage:
         key = secret(settings.openlineage_key, "openlineage_key")
         blobs = open_blobs(settings.blobs)
-        teller = Teller(f"tidewheel.{settings.environment}", __version__, lambda run: source_place(blobs, run))
+        teller = Teller(f"tidewheel.{settings.environment}", version("tidewheel"), lambda run: source_place(blobs, run))
         found["openlineage"] = (sink_at(settings.openlineage, path=LINEAGE_PATH, key=key), teller)
     if settings.webhook:
         signed = secret(settings.webhook_secret, "webhook_secret")

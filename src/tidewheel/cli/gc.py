@@ -24,9 +24,9 @@ def gc(
     json: JsonFlag = False,
 ) -> None:
     """Delete what is no longer kept: bytes and logs of old runs, old cache entries. Their records stay."""
-    from tidewheel import app
+    from tidewheel.app import collect_garbage
 
-    found = app.collect_garbage(
+    found = collect_garbage(
         settings_for(home),
         dry=dry_run,
         keep_days=None if keep_days == -1.0 else keep_days,

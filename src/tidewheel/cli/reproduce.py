@@ -27,7 +27,7 @@ def reproduce(
 
     Exits with 0 when all outputs are identical, 3 when all are within tolerance, 4 when one is different.
     """
-    from tidewheel import app
+    from tidewheel.app import replay_run, reproduce_run
     from tidewheel.pipelines.likeness import Tolerance
     from tidewheel.pipelines.reproduce import Wish, as_json
 
@@ -39,9 +39,9 @@ def reproduce(
         keep=keep,
     )
     if inside:
-        app.replay_run(settings_for(home), run, wish, inside)
+        replay_run(settings_for(home), run, wish, inside)
         return
-    found = app.reproduce_run(settings_for(home), run, wish)
+    found = reproduce_run(settings_for(home), run, wish)
     if json:
         json_out(as_json(found))
         raise typer.Exit(found.exit_code)

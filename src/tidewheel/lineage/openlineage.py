@@ -58,7 +58,7 @@ class Teller:
     def __init__(self, namespace: str, version: str, where: Where = no_place) -> None:
         self._namespace = namespace
         self._version = version
-        self._producer = f"https://pypi.org/project/tidewheel/{version}"
+        self._producer = f"urn:tidewheel:{version}"
         self._where = where
 
     def __call__(self, tx: Transaction, note: Note) -> dict[str, Any]:

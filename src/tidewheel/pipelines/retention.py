@@ -180,9 +180,7 @@ def _mark_other_rooms(tx: Transaction, needs: Needs) -> None:
             continue
         quoted = ", ".join(f'"{name}"' for name in columns)
         for row in tx.rows(f'SELECT {quoted} FROM "{table.name}"'):  # noqa: S608 - names of our own tables
-            for text in row.values():
-                if text:
-                    needs.mark(text)
+            needs.mark("\n".join(text for text in row.values() if text))
 
 
 def _mark_cache(tx: Transaction, needs: Needs, before: int) -> None:
@@ -229,8 +227,6 @@ def _list_expired(tx: Transaction, needs: Needs) -> None:
         query = f"SELECT facets FROM execution WHERE id IN ({found.sql}) OR parent_id IN ({found.sql})"  # noqa: S608 - names only
         for row in tx.rows(query, **found.values):
             facets = from_json(row["facets"])
-            if facets.get("captured"):
-                needs.sources.add(facets["captured"])
-            for stored in outputs_in(facets):
-                if stored.version_id and stored.blobs:
-                    needs.versions[stored.version_id] = stored.blobs
+            needs.sources |= {facets["captured"]} if facets.get("captured") else set()
+            kept = [stored for stored in outputs_in(facets) if stored.version_id and stored.blobs]
+            needs.versions |= {stored.version_id: stored.blobs for stored in kept}

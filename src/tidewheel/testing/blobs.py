@@ -64,7 +64,7 @@ class BlobStoreContract:
         _same([blob.digest for blob in blobs.kept()], [first])
 
     def test_kept_lists_all_and_only_what_is_kept(self, blobs: BlobStore) -> None:
-        """A collector goes by the listing, may delete while it runs, and says since when nobody may have used a blob."""
+        """A collector goes by the listing, may delete while it runs, and says since when a blob must be unused."""
         _same([blob.digest for blob in blobs.kept()], [])
         kept = {blobs.put(f"{number}".encode()) for number in range(20)}
         _same({blob.digest for blob in blobs.kept()}, kept)
