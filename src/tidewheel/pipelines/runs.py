@@ -22,6 +22,7 @@ from tidewheel.pipelines.capture import Capture, seeds_in
 from tidewheel.pipelines.drive import Drive, drive
 from tidewheel.pipelines.executors.crew import check_executor
 from tidewheel.pipelines.executors.seam import Executor
+from tidewheel.pipelines.flights import land_all
 from tidewheel.pipelines.foreseen import check_secrets
 from tidewheel.pipelines.journal import Boundary, Opening, close_calls, nothing, open_run, reopen_run
 from tidewheel.pipelines.leases import locked_lease, revoke
@@ -151,6 +152,7 @@ def cancel_run(store: Store, run_id: str, *, reason: str = "") -> Run:
         state = move_run(RunState(run.state), RunState.CANCELLED)
         claim_execution(tx, run.id, owner=run.owner, state=state)
         revoke(tx, run.id)
+        land_all(tx, run.id)
         close_calls(tx, run.id, StepState.CANCELLED, reason or "the run was cancelled", at)
         finish_execution(tx, run.id, at=at, state=state, error=reason or "cancelled")
         append_event(tx, "run.cancelled", {"reason": reason}, at=at, subject_id=run.id, execution_id=run.id)
