@@ -11,6 +11,7 @@ from tidewheel.lineage.read import get_execution
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
 from tidewheel.pipelines.liveness import mark_lost
+from tidewheel.pipelines.locks import owner_is_dead
 from tidewheel.pipelines.runs import Run, cancel_run, get_run, resume_run, start_run
 from tidewheel.pipelines.transitions import RunState
 from tidewheel.triggers.fire import open_runs
@@ -45,6 +46,9 @@ def _waiting(store: Store, schedule: Schedule) -> list[str]:
 
 
 def _do(store: Store, schedule: Schedule, run_id: str, executor: str) -> Run | None:
+    with owner_is_dead(store.home, run_id) as free:
+        if not free:
+            return None  # a process of this machine does it; waiting for its lock would hold up the other runs
     with store.database.reading() as tx:
         run = get_execution(tx, run_id)
     try:
