@@ -220,7 +220,7 @@ from tidewheel.errors import StorageUnavailable
 from tidewheel.pipelines.runs import start_run
 from tidewheel.pipelines.target import load_target
 from tidewheel.settings import Settings
-store = open_store(Settings(home=Path(sys.argv[1])))
+store = open_store(Settings(home=Path(sys.argv[1]), storage_patience=0.0))
 filling = load_target(sys.argv[2] + ":filling")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
@@ -233,7 +233,10 @@ except StorageUnavailable as error:
 
 def test_a_file_size_limit_is_told_like_a_full_disk(tmp_path: Path, sample: ModuleType) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), str(sample.__file__)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(sample.__file__)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "cannot be kept" in done.stdout
     assert "Free room" in done.stdout
