@@ -26,16 +26,20 @@ from tidewheel.cli import (
 )
 from tidewheel.errors import TidewheelError
 
-cli = typer.Typer(
-    name="tidewheel",
-    help="Continuous training: data, pipelines, registry, serving, monitoring, rollout, retraining, in one loop.",
-    epilog="Example: tidewheel demo    (the whole loop on real data, in about a minute)",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for command in (
+
+def _empty() -> typer.Typer:
+    return typer.Typer(
+        name="tidewheel",
+        help="Continuous training: data, pipelines, registry, serving, monitoring, rollout, retraining, in one loop.",
+        epilog="Example: tidewheel demo    (the whole loop on real data, in about a minute)",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+COMMANDS = (
     *servers.COMMANDS,
     *ship.COMMANDS,
     *runs.COMMANDS,
@@ -47,7 +51,9 @@ for command in (
     *reproduce.COMMANDS,
     *gc.COMMANDS,
     *triggers.COMMANDS,
-):
+)
+cli = _empty()
+for command in COMMANDS:
     cli.command(epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(data.group, name="data")
 cli.add_typer(models.group, name="models")
@@ -56,10 +62,28 @@ cli.add_typer(outbox.group, name="outbox")
 cli.add_typer(triggers.group, name="triggers")
 
 
+def narrowed(word: str) -> typer.Typer:
+    """Return the command line with one command alone; of all of them for any other word.
+
+    Typer builds every command that it is given at each start, which took as long as a run of one step.
+    """
+    named = {item.function.__name__.replace("_", "-"): item for item in COMMANDS}
+    if word not in named:
+        return cli
+    alone = _empty()
+    alone.callback()(_among_others)
+    alone.command(epilog=f"Example: {named[word].example}")(named[word].function)
+    return alone
+
+
+def _among_others() -> None:
+    """Keep Typer from taking the one command for the whole line."""
+
+
 def run() -> None:
     """Run the command line and exit: 0 done, 1 an error that says how to mend it, 2 wrong words, 130 interrupted."""
     try:
-        cli()
+        narrowed(sys.argv[1] if len(sys.argv) > 1 else "")()
     except TidewheelError as error:
         fail(error)
     except KeyboardInterrupt:
