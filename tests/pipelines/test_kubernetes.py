@@ -489,3 +489,40 @@ def test_without_a_yaml_reader_the_extra_is_named(cluster: FakeCluster, monkeypa
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(MissingExtra, match=r"tidewheel\[kubernetes\]"):
         find_access(str(path))
+
+
+PIPELINE = """
+from tidewheel.pipelines.pipeline import pipeline
+from tidewheel.pipelines.step import step
+from heights import HEIGHT
+
+@step(on="kubernetes")
+def raised(x: int) -> int:
+    return x + HEIGHT
+
+@step
+def checked(x: int) -> int:
+    if x != 11:
+        raise ValueError(x)
+    return x
+
+@pipeline
+def tide(x: int) -> int:
+    return checked(raised(x))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_sends_one_of_its_steps_to_the_cluster(cluster: FakeCluster, tmp_path: Path) -> None:
+    (tmp_path / "tides_far.py").write_text(PIPELINE)
+    (tmp_path / "heights.py").write_text("HEIGHT = 7\n")
+    (tmp_path / "tidewheel.toml").write_text(
+        f'[dev.executors.kubernetes]\nimage = "tides:1"\npython = "{sys.executable}"\n'
+        f'kubeconfig = "{cluster.kubeconfig()}"\n'
+    )
+    program = [sys.executable, "-m", "tidewheel", "run", "tides_far.py:tide", "--param", "x=4"]
+    for said in ("committed  raised", "cached  raised"):
+        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said in done.stderr
+        assert len(cluster.created) == 1  # the digest that the worker found is the one that the run looks for

@@ -71,12 +71,16 @@ class JobWatch:
             before = version
             try:
                 for event in self._api.watch(OURS, version, _SECONDS):
-                    metadata = event["object"]["metadata"]
-                    version = metadata["resourceVersion"]
-                    if event["type"] != "BOOKMARK":
-                        gone = event["type"] == "DELETED"
-                        self.news.put(Seen(name=metadata["name"], job=None if gone else event["object"]))
+                    version = self._told(event)
             except Gone:
                 return
             if version == before and not self._ended.wait(0.5):
                 return  # a broken or silent watch: a list tells whether the cluster is there
+
+    def _told(self, event: dict[str, Any]) -> str:
+        """Pass an event on and return the version that it brings."""
+        metadata = event["object"]["metadata"]
+        if event["type"] != "BOOKMARK":
+            gone = event["type"] == "DELETED"
+            self.news.put(Seen(name=metadata["name"], job=None if gone else event["object"]))
+        return str(metadata["resourceVersion"])
