@@ -14,11 +14,14 @@ import tidewheel
 from tidewheel.app import App
 from tidewheel.errors import AlreadyRunning, InvalidInput, NotFound
 from tidewheel.lineage.read import get_execution
+from tidewheel.lineage.store import Store
 from tidewheel.pipelines.find import Wanted, find_runs
 from tidewheel.pipelines.locks import run_lock
 from tidewheel.pipelines.records import RunEvent
+from tidewheel.pipelines.runs import get_run
 from tidewheel.pipelines.sweep import MOST, Ranking, grid_points, run_sweep
 from tidewheel.pipelines.target import load_target
+from tidewheel.pipelines.wiring import wiring
 
 FLOW = """
 from pathlib import Path
@@ -195,3 +198,20 @@ def test_a_sweep_shows_itself_in_a_notebook(app: App, tmp_path: Path) -> None:
     shown = app.sweep(target(tmp_path), grid={"depth": [4, 8]}, by="worth.loss")._repr_html_()
     assert "worth.loss" in shown
     assert "too deep" in shown
+
+
+def test_sweeps_lists_and_graphs_are_the_same_on_every_database(any_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "sweep_flow.py").write_text(FLOW)
+    (tmp_path / "book.txt").touch()
+    pipeline = load_target(target(tmp_path))
+    first = run_sweep(any_store, pipeline, GRID, jobs=2)
+    (tmp_path / "mended").touch()
+    second = run_sweep(any_store, pipeline, GRID, jobs=2, ranking=Ranking(by="worth.loss"))
+    assert (first.id, first.state, second.state) == (second.id, "FAILED", "SUCCEEDED")
+    assert [point.parameters["depth"] for point in second.points] == [4, 6, 8, 4, 6, 8]
+    found = find_runs(
+        any_store, Wanted(pipeline="grown", states=("SUCCEEDED",), parameters={"depth": "8"}, cause="sweep")
+    )
+    assert {run.id for run in found} == {point.run_id for point in second.points if point.parameters["depth"] == 8}
+    run = get_run(any_store, found[0].id)
+    assert [(arrow.src, arrow.dst, arrow.role) for arrow in wiring(any_store, run)] == [("rows", "score", "rows")]
