@@ -1,8 +1,8 @@
 """Forks one process per order, lets it run or resume the pipeline, and kills it where the order says.
 
 Reads JSON lines: {"url", "home", "blobs", "start", "book", "run", "kill_at", "stop_at", "kill_after", "executor",
-"pipeline", "lease"}; answers each with {"status": exit code or minus signal, "boundaries": names reached, "error": what
-was raised, "stopped": process that waits at `stop_at`}. {"go_on": process} lets that one go on, to its end.
+"pipeline", "lease", "attempts"}; answers each with {"status": exit code or minus signal, "boundaries": names reached,
+"error": what was raised, "stopped": process that waits at `stop_at`}. {"go_on": process} lets that one go on.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from tidewheel.database.database import open_database
 from tidewheel.errors import TidewheelError
 from tidewheel.lineage.store import Store
 from tidewheel.pipelines.approving import Approval, answer_of, record_answer
+from tidewheel.pipelines.executors.process import ProcessExecutor
+from tidewheel.pipelines.executors.seam import Site
 from tidewheel.pipelines.records import RunEvent
-from tidewheel.pipelines.runs import resume_run, start_run
+from tidewheel.pipelines.runs import resume_run, shelf_of, start_run
 from tidewheel.pipelines.target import load_target
 
 STEPS = Path(__file__).with_name("crash_steps.py")
@@ -57,7 +59,9 @@ def execute(order: dict[str, Any], report: int) -> None:
         if event.step and event.state == "WAITING":
             agree(store, event)
 
-    executor = order.get("executor", "inline")
+    executor: Any = order.get("executor", "inline")
+    if order.get("attempts"):  # children whose manifests other controllers see, as those of a cluster are seen
+        executor = ProcessExecutor(Site(shelf=shelf_of(store), attempts=Path(order["attempts"]), options={}))
     if order.get("run"):
         resume_run(store, order["run"], pipeline, executor=executor, on_boundary=on_boundary, on_event=on_event)
     else:

@@ -51,7 +51,17 @@ class Harness:
         )
         self.driver.stdin.flush()
         answer: dict[str, Any] = json.loads(self.driver.stdout.readline())
+        self.settle()
         return answer
+
+    def settle(self) -> None:
+        """Wait until the server has ended what a killed process had sent it: a COMMIT may still be under way."""
+        busy = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        while self.store.database.dialect == "postgresql":
+            with self.store.database.reading() as tx:
+                if not tx.rows(f"{busy} AND state IN ('active', 'idle in transaction')"):
+                    return
+            time.sleep(0.005)
 
     def case(self) -> tuple[int, Path]:
         """Return a start value that was not used before, and an empty book."""
@@ -153,7 +163,8 @@ def test_a_run_killed_at_every_boundary_goes_on(harness: Harness, name: str) -> 
     harness.pipeline = name
     for place in range(1, len(boundaries(harness)) + 1):
         start, book, answer = harness.killed(kill_at=place)
-        assert answer["status"] == KILLED
+        # Threads that end together are committed together: such a run has a few boundaries less.
+        assert answer["status"] == (KILLED if len(answer["boundaries"]) == place else 0)
         harness.recover(start, book)
 
 

@@ -146,11 +146,16 @@ def boundary(names: list[str], wanted: str) -> int:
 def names(field: Field) -> list[str]:
     """The boundaries of a run that nobody disturbs; it leaves nothing."""
     found: list[str] = field.one.do()["boundaries"]
+    forget(field)
+    return found
+
+
+def forget(field: Field) -> None:
+    """Leave nothing of the runs so far."""
     with field.store.database.transaction() as tx:
         for table in ("execution", "event", "edge", "version", "lease", "step_cache"):
             tx.run(f"DELETE FROM {table}")
     field.book.write_text("")
-    return found
 
 
 @pytest.mark.parametrize("where", ["run.open:after", "step.start:after", "step.commit:inside", "step.commit:after"])
@@ -181,10 +186,7 @@ def test_a_controller_that_was_asleep_too_long_cannot_commit_and_ends(
     if executor == "process":
         names = field.one.do(start=2, executor="process")["boundaries"]
         place = boundary(names, where)
-        with field.store.database.transaction() as tx:
-            for table in ("execution", "event", "edge", "version", "lease", "step_cache"):
-                tx.run(f"DELETE FROM {table}")
-        field.book.write_text("")
+        forget(field)
     asleep = field.one.do(stop_at=place, executor=executor)["stopped"]
     field.age()
     assert field.two.do(run=field.run().id)["status"] == 0
@@ -223,6 +225,19 @@ def test_of_two_controllers_that_resume_at_once_one_owns_the_run(field: Field, n
     field.age()
     assert field.two.do(run=field.run().id)["status"] == 0
     field.check()
+
+
+def test_what_a_child_finished_is_taken_over_by_another_controller_that_sees_it(field: Field, tmp_path: Path) -> None:
+    attempts = str(tmp_path / "attempts")
+    names = field.one.do(start=7, attempts=attempts)["boundaries"]
+    forget(field)
+    assert field.one.do(kill_at=boundary(names, "step.returned"), attempts=attempts)["status"] == -9
+    run = field.run()
+    assert [step.state for step in run.steps] == ["RUNNING"]
+    field.age()
+    assert field.two.do(run=run.id, attempts=attempts)["status"] == 0
+    field.check()
+    assert field.notes()[run.steps[0].id] == 1
 
 
 @pytest.mark.parametrize("executor", ["inline", "process"])
