@@ -225,6 +225,7 @@ CREATE TABLE trigger_fired (
     at BIGINT NOT NULL,
     tick_id VARCHAR(36) NOT NULL,
     run_id VARCHAR(36) NOT NULL,
+    place BIGINT NOT NULL,
     done BOOLEAN NOT NULL,
     CONSTRAINT pk_trigger_fired PRIMARY KEY (name, epoch, "key")
 );

@@ -60,14 +60,15 @@ def fire(store: Store, due: Due) -> Fired:
         used = Used(name=schedule.name, epoch=state.epoch)
         use_up(tx, used, (*reading.seen, *reading.items), at)
         new = tx.run(
-            "INSERT INTO trigger_fired (name, epoch, key, at, tick_id, run_id, done)"
-            " VALUES (:name, :epoch, :key, :at, :tick_id, :run_id, :done) ON CONFLICT DO NOTHING",
+            "INSERT INTO trigger_fired (name, epoch, key, at, tick_id, run_id, place, done)"
+            " VALUES (:name, :epoch, :key, :at, :tick_id, :run_id, :place, :done) ON CONFLICT DO NOTHING",
             name=schedule.name,
             epoch=state.epoch,
             key=key,
             at=micros(at),
             tick_id=tick_id,
             run_id=run_id,
+            place=state.revision,
             done=False,
         )
         if not new:
@@ -160,7 +161,7 @@ def open_runs(tx: Transaction, name: str) -> list[tuple[str, str]]:
     """Return the runs of a schedule that have not ended, oldest first, with their states."""
     rows = tx.rows(
         "SELECT f.run_id, e.state FROM trigger_fired f JOIN execution e ON e.id = f.run_id"
-        " WHERE f.name = :name AND f.done = :done ORDER BY f.at, f.run_id",
+        " WHERE f.name = :name AND f.done = :done ORDER BY f.place",
         name=name,
         done=False,
     )

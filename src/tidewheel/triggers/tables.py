@@ -28,6 +28,7 @@ trigger_fired = Table(
     Column("at", Utc, nullable=False),
     Column("tick_id", String(36), nullable=False),
     Column("run_id", String(36), nullable=False),
+    Column("place", BigInteger, nullable=False),  # order of the runs of a schedule: several fire in one moment
     Column("done", Boolean, nullable=False),  # whether its run was seen to have ended
     Index("ix_trigger_fired_name_done", "name", "done"),
 )

@@ -61,6 +61,7 @@ def _triggers() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("tick_id", sa.String(36), nullable=False),
         sa.Column("run_id", sa.String(36), nullable=False),
+        sa.Column("place", sa.BigInteger, nullable=False),
         sa.Column("done", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("name", "epoch", "key", name=op.f("pk_trigger_fired")),
     )
