@@ -33,7 +33,8 @@ SECONDS = 1.5  # of one turn
 TURNS = 3
 CLIENTS = 16
 MODEL = "bench"
-PATHS = {"tidewheel": f"/predict/{MODEL}", "bare": "/", "fastapi": "/predict"}
+MANY = 64
+PATHS = {"tidewheel": f"/predict/{MODEL}", "fast": f"/predict/{MODEL}", "bare": "/", "fastapi": "/predict"}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -96,6 +97,15 @@ def serve_tidewheel(home: Path) -> None:
     from tidewheel.settings import Settings
 
     serve(open_store(Settings(home=home)), port=0, on_ready=lambda url: print(url, flush=True))
+
+
+def serve_fast(home: Path) -> None:
+    """Run the server on its own front."""
+    from tidewheel.app import open_store
+    from tidewheel.serving.front import serve
+    from tidewheel.settings import Settings
+
+    serve(open_store(Settings(home=home)), port=0, fast=True, on_ready=lambda url: print(url, flush=True))
 
 
 def serve_bare(home: Path) -> None:
@@ -253,10 +263,10 @@ def load(port: int, path: str, body: bytes, *, clients: int, seconds: float) -> 
     return latencies
 
 
-def turn(pid: int, port: int, path: str, body: bytes) -> Turn:
+def turn(pid: int, port: int, path: str, body: bytes, clients: int = CLIENTS) -> Turn:
     """Load one server for a while."""
     cpu, wall = cpu_of(pid), time.perf_counter()
-    requests = len(load(port, path, body, clients=CLIENTS, seconds=SECONDS))
+    requests = len(load(port, path, body, clients=clients, seconds=SECONDS))
     return Turn(requests=requests, wall=time.perf_counter() - wall, cpu=cpu_of(pid) - cpu)
 
 
@@ -316,6 +326,7 @@ def main() -> None:
         row = json.loads(body)["rows"][0]
         bodies = {
             "tidewheel": body,
+            "fast": body,
             "bare": body,
             "fastapi": json.dumps(
                 {"rows": [{f"x{place}": value for place, value in enumerate(row.values())}]}
@@ -324,15 +335,18 @@ def main() -> None:
         figures = parts(home, body)
         servers = {kind: stack.enter_context(child(kind, home)) for kind in PATHS}
         turns: dict[str, list[Turn]] = {kind: [] for kind in PATHS}
+        many: list[Turn] = []
         for kind, (_, port) in servers.items():
             load(port, PATHS[kind], bodies[kind], clients=2, seconds=0.3)
         for _ in range(TURNS):
             for kind, (pid, port) in servers.items():
                 turns[kind].append(turn(pid, port, PATHS[kind], bodies[kind]))
+            many.append(turn(*servers["fast"], PATHS["fast"], body, MANY))
         alone = {
             kind: load(servers[kind][1], PATHS[kind], body, clients=1, seconds=SECONDS)
-            for kind in ("tidewheel", "bare")
+            for kind in ("tidewheel", "fast", "bare")
         }
+    turns["many"] = many
     report(figures, turns, alone, len(body))
 
 
@@ -343,6 +357,8 @@ def report(figures: dict[str, float], turns: dict[str, list[Turn]], alone: dict[
     onnx = figures["onnx"]
     names = {
         "tidewheel": "tidewheel, full path on uvicorn",
+        "fast": "tidewheel, full path on the fast front",
+        "many": f"the same, batched at {MANY} clients",
         "bare": "uvicorn around the bare ONNX call",
         "fastapi": "FastAPI + scikit-learn",
     }
@@ -354,7 +370,7 @@ def report(figures: dict[str, float], turns: dict[str, list[Turn]], alone: dict[
                 (name, f"{cpu[kind]:.1f}", f"{cpu[kind] / onnx:.1f} x, {rate[kind]:,.0f} requests/s")
                 for kind, name in names.items()
             ),
-            ("target for the full path", "75", ""),
+            ("targets", "75, 40, 20", "uvicorn, fast front, batched"),
             ("FastAPI + scikit-learn / tidewheel", f"{cpu['fastapi'] / cpu['tidewheel']:.1f} x", ""),
         ],
     )
@@ -378,6 +394,7 @@ def report(figures: dict[str, float], turns: dict[str, list[Turn]], alone: dict[
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        {"tidewheel": serve_tidewheel, "bare": serve_bare, "fastapi": serve_fastapi}[sys.argv[1]](Path(sys.argv[2]))
+        kinds = {"tidewheel": serve_tidewheel, "fast": serve_fast, "bare": serve_bare, "fastapi": serve_fastapi}
+        kinds[sys.argv[1]](Path(sys.argv[2]))
     else:
         main()

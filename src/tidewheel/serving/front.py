@@ -96,12 +96,14 @@ def serve(
     port: int = 8600,
     strict: bool = False,
     trust: bool = False,
+    fast: bool = False,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve models over HTTP in this process until SIGTERM or SIGINT, then drain and return.
 
     `models` None serves every deployed model, also those deployed later; port 0 takes a free one; `on_ready` is called
-    with the URL once requests are accepted. See Engine for `strict` and `trust`.
+    with the URL once requests are accepted; `fast` takes our own front instead of uvicorn. See Engine for `strict` and
+    `trust`.
 
     Raises StorageUnavailable when the store cannot be read, Conflict when the port is taken, InvalidInput for an
     address that is not this machine's.
@@ -109,8 +111,29 @@ def serve(
     listening = _listen(host, port)
     draining = Draining()
     engine = Engine(store, models, strict=strict, trust=trust)
-    config = uvicorn.Config(
-        application(engine, draining),
+    # A bundle is loaded in a thread of this process: the shorter switch keeps answers from waiting 5 ms for it.
+    sys.setswitchinterval(0.0005)
+    bound = listening.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+
+    def ready() -> None:
+        if on_ready is not None:
+            on_ready(f"http://{shown}:{bound}")
+
+    try:
+        engine.start()
+        if fast:
+            _run_fast(engine, listening, ready)
+        else:
+            _Server(_config(application(engine, draining)), draining, ready).run(sockets=[listening])
+    finally:
+        engine.close()
+        listening.close()
+
+
+def _config(app: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         http="httptools",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         ws="none",
@@ -121,17 +144,25 @@ def serve(
         date_header=False,
         timeout_graceful_shutdown=10,
     )
-    # A bundle is loaded in a thread of this process: the shorter switch keeps answers from waiting 5 ms for it.
-    sys.setswitchinterval(0.0005)
-    bound = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    server = _Server(config, draining, lambda: on_ready(f"http://{shown}:{bound}") if on_ready else None)
-    try:
-        engine.start()
-        server.run(sockets=[listening])
-    finally:
-        engine.close()
-        listening.close()
+
+
+def _run_fast(engine: Engine, listening: socket.socket, on_ready: Callable[[], None]) -> None:
+    from tidewheel.serving.fast import run_front
+
+    async def until_told() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread():
+            for each in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(each, stop.set)
+        listening.settimeout(0)
+        await run_front(engine, listening, stop, on_ready)
+
+    if sys.platform == "win32":
+        asyncio.run(until_told())
+    else:
+        import uvloop
+
+        uvloop.run(until_told())
 
 
 class _Server(uvicorn.Server):
