@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         quick = os.environ | {"_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0"}
         command = [sys.executable, str(FRAMES), home, "100", "10"]
-        held = subprocess.run(command, capture_output=True, text=True, check=True, env=quick).stdout  # noqa: S603
+        held = subprocess.run(command, capture_output=True, text=True, check=True, env=quick).stdout
     rows.append(("ten frames of 100 MB in a chain", f"{float(held):.2f} frames", "target 2, and what encoding needs"))
     show(f"A map over {count} items: CPU per item; memory of a chain of frames", rows)
 

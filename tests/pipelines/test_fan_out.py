@@ -127,6 +127,18 @@ def test_calls_that_are_done_are_let_go(store: Store) -> None:
     assert start_run(store, many, {"count": 300}).output == 300
 
 
+@pipeline
+def plenty(count: int) -> int:
+    return len(keep.map(range(count)))
+
+
+def test_more_answers_than_one_transaction_takes(store: Store) -> None:
+    first = start_run(store, plenty, {"count": 450})
+    second = start_run(store, plenty, {"count": 450})
+    assert {step.state for step in second.steps} == {"CACHED"}
+    assert [step.key for step in second.steps] == [step.key for step in first.steps]
+
+
 @step
 def long_chain(x: int) -> int:
     if x == 0:

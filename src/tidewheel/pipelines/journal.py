@@ -138,9 +138,9 @@ class Journal:
         """Record that a call was answered by an earlier execution, together with the next write or `flush`."""
         move_step(done.call.state, StepState.CACHED)
         done.call.execution_id = done.call.execution_id or new_id()
-        self._answered.append(done)
-        if len(self._answered) >= _ANSWERS:
+        if len(self._answered) >= _ANSWERS:  # before it is taken up: what is recorded is let go of
             self.flush()
+        self._answered.append(done)
 
     def flush(self) -> None:
         """Record the answers that are still in memory."""
