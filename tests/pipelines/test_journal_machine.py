@@ -156,7 +156,7 @@ class JournalMachine(RuleBasedStateMachine):
             call.state = state
 
     @rule(call=calls)
-    def skip(self, call: Call) -> None:
+    def _skip(self, call: Call) -> None:
         with self._may_refuse(call, StepState.SKIPPED):
             self.journal.skip([call])
             call.state = StepState.SKIPPED
@@ -182,7 +182,7 @@ class JournalMachine(RuleBasedStateMachine):
         self._ended(state, StepState.CANCELLED)
 
     @rule()
-    def cancel(self) -> None:
+    def _cancel(self) -> None:
         try:
             cancel_run(self.store, self.run.id)
         except Conflict:
@@ -193,7 +193,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.run_state in ALIVE_RUN)
     @rule()
-    def die(self) -> None:
+    def _die(self) -> None:
         """Find the owner dead, as the next start or tick does."""
         with self.store.database.transaction() as tx:
             locked_lease(tx, self.run.id)
@@ -224,7 +224,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: bool(self.stale))
     @rule(data=st.data())
-    def zombie(self, data: st.DataObject) -> None:
+    def _zombie(self, data: st.DataObject) -> None:
         """Let somebody write who has lost the run: whatever it tries, nothing is kept."""
         before = self._rows()
         journal = data.draw(st.sampled_from(self.stale))
