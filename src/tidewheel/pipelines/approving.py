@@ -25,6 +25,7 @@ from tidewheel.pipelines.entries import Done
 from tidewheel.pipelines.journal import Journal
 from tidewheel.pipelines.keys import Key
 from tidewheel.pipelines.options import StepOptions
+from tidewheel.pipelines.pausing import close, enter, leave
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Stored, content_of
 from tidewheel.pipelines.transitions import RunState, StepState, move_step
@@ -144,7 +145,7 @@ class Approving:
 
     def leave(self) -> None:
         """Let go of the run, so that any process may go on with it; raises RunLeft."""
-        self._journal.leave()
+        leave(self._journal)
         raise RunLeft
 
     def _open(self, call: Call, asked: Asked) -> datetime | None:
@@ -155,8 +156,7 @@ class Approving:
             until = micros(at + timedelta(seconds=asked.timeout)) if asked.timeout is not None else None
             until = until if before is None else int(before)
             facets = {"until": until, "by": list(asked.by), "question": asked.question}
-            self._journal.enter(tx, call, StepState.WAITING, at, facets)
-            self._journal.turn(tx, RunState.WAITING)
+            enter(self._journal, tx, call, at, facets)
             if not call.recorded:
                 append_event(
                     tx,
@@ -186,8 +186,7 @@ class Approving:
                 found = Approval(granted=False, question=asked.question, by="", at=at, reason="nobody answered in time")
                 record_answer(tx, call.execution_id, self._journal.run_id, found)
             kept = {"question": asked.question, "by": list(asked.by), "answer": _as_json(found)}
-            self._journal.close(tx, Done(call=call, outputs=(_stored(found),)), at, kept)
-            self._journal.turn(tx, RunState.RUNNING)
+            close(self._journal, tx, Done(call=call, outputs=(_stored(found),)), at, kept)
             return found
 
         answer = self._journal.write("approval.close", body)

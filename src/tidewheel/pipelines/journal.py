@@ -65,7 +65,7 @@ class Journal:
         self.run_id = run.id
         self.pipeline = run.job
         self.state = RunState.RUNNING  # where the run stands
-        self._entries = Entries(run_id=run.id, owner=owner_name())
+        self.entries = Entries(run_id=run.id, owner=owner_name())
         self._boundary = on_boundary
         self._codes: set[str] = set()  # code digests whose parts are kept
         self._answered: list[Done] = []  # answers that go with the next write: lost, they are found again
@@ -107,7 +107,7 @@ class Journal:
                     return Flight(execution_id="", run_id="")
             if key.code.digest not in self._codes:
                 cache.remember_code(tx, key.code)
-            self._entries.enter(tx, call, StepState.RUNNING, at)
+            self.entries.enter(tx, call, StepState.RUNNING, at)
             return None
 
         taken = self.write("step.start", body)
@@ -126,7 +126,7 @@ class Journal:
             self._write_answers(tx, at)
             recorded = {}
             for each in sorted(done, key=_lock_order):
-                recorded[each.call.execution_id] = self._entries.commit(tx, each, at)
+                recorded[each.call.execution_id] = self.entries.commit(tx, each, at)
                 self._land(tx, each.call)
             return recorded
 
@@ -153,7 +153,7 @@ class Journal:
         move_step(call.state, state)
 
         def body(tx: Transaction, at: datetime) -> None:
-            self._entries.conclude(tx, call, state, error, at)
+            self.entries.conclude(tx, call, state, error, at)
             self._land(tx, call)
 
         self.write("step.end", body)
@@ -166,7 +166,7 @@ class Journal:
 
         def body(tx: Transaction, at: datetime) -> None:
             for call in calls:
-                self._entries.enter(tx, call, StepState.SKIPPED, at, error=call.reason)
+                self.entries.enter(tx, call, StepState.SKIPPED, at, error=call.reason)
 
         self.write("step.skip", body)
         for call in calls:
@@ -190,37 +190,10 @@ class Journal:
                 link(tx, kept.version_id, "generated", self.run_id)
             facets = {} if kept is None else {"output": kept.as_json()}
             finish_execution(tx, self.run_id, at=at, state=state, error=error, facets=facets)
-            self._entries.event(tx, f"run.{state.value.lower()}", {"error": error}, at, self.run_id)
+            self.entries.event(tx, f"run.{state.value.lower()}", {"error": error}, at, self.run_id)
 
         self.write("run.finish", body)
         self.state = state
-
-    def enter(self, tx: Transaction, call: Call, state: StepState, at: datetime, facets: Mapping[str, Any]) -> None:
-        """Write the row of a call that no executor takes, inside a transaction of this run."""
-        self._entries.enter(tx, call, state, at)
-        describe_execution(tx, call.execution_id, facets)
-
-    def close(self, tx: Transaction, done: Done, at: datetime, facets: Mapping[str, Any]) -> None:
-        """Write the end of a call that no executor took."""
-        move_step(done.call.state, StepState.COMMITTED)
-        self._entries.commit(tx, done, at)
-        describe_execution(tx, done.call.execution_id, facets)
-
-    def turn(self, tx: Transaction, state: RunState) -> None:
-        """Write that the run goes on in another state; `state` of the journal is set by the caller, afterwards."""
-        move_run(self.state, state)
-        tx.run("UPDATE execution SET state = :state WHERE id = :id", state=state, id=self.run_id)
-
-    def leave(self) -> None:
-        """Record that this process leaves a run that waits: it has no owner, and any process may go on with it."""
-
-        def body(tx: Transaction, at: datetime) -> None:
-            self._write_answers(tx, at)
-            tx.run("UPDATE execution SET owner = '' WHERE id = :id", id=self.run_id)
-            self._entries.event(tx, "run.left", {}, at, self.run_id)
-
-        self.write("run.leave", body)
-        self._wrote_answers()
 
     def write(self, boundary: str, body: Callable[[Transaction, datetime], T]) -> T:
         """Execute a body in one transaction of the run's owner."""
@@ -244,7 +217,7 @@ class Journal:
         for code in {code.digest: code for code in codes if code.digest not in self._codes}.values():
             cache.remember_code(tx, code)
         for done in self._answered:
-            self._entries.answer(tx, done, at)
+            self.entries.answer(tx, done, at)
 
     def _wrote_answers(self) -> None:
         for done in self._answered:
