@@ -157,7 +157,8 @@ def read(store: Store, caller: Caller, answered: float) -> Handover:
 
 def measure(home: Path) -> dict[str, Handover]:
     """Let both loops hand over, one after the other."""
-    from tidewheel.app import listen_address, open_store
+    from tidewheel.app import open_store
+    from tidewheel.servers import listen_address
     from tidewheel.data.datasets import register
     from tidewheel.settings import load_settings
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tidewheel import triggers
-    from tidewheel.app import open_app as open  # noqa: A004 - read as tidewheel.open
     from tidewheel.evaluation import gates
     from tidewheel.loop.loop import Loop
     from tidewheel.models.model import Model
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from tidewheel.pipelines.pipeline import pipeline
     from tidewheel.pipelines.secrets import secret
     from tidewheel.pipelines.step import step
+    from tidewheel.project import open_app as open  # noqa: A004 - read as tidewheel.open
     from tidewheel.rollout import rollouts
 
 __version__ = "0.1.0"
@@ -31,7 +31,7 @@ _NAMES = {
     "champion": ("tidewheel.pipelines.inputs", "champion"),
     "gates": ("tidewheel.evaluation.gates", ""),
     "latest": ("tidewheel.pipelines.inputs", "latest"),
-    "open": ("tidewheel.app", "open_app"),
+    "open": ("tidewheel.project", "open_app"),
     "pipeline": ("tidewheel.pipelines.pipeline", "pipeline"),
     "rollouts": ("tidewheel.rollout.rollouts", ""),
     "secret": ("tidewheel.pipelines.secrets", "secret"),

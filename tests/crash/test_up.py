@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tidewheel.app import listen_address, open_store
+from tidewheel.app import open_store
 from tidewheel.data import datasets
 from tidewheel.lineage.read import list_events
 from tidewheel.lineage.store import Store
@@ -32,6 +32,7 @@ from tidewheel.predictions.reader import LogReader
 from tidewheel.predictions.records import Prediction
 from tidewheel.predictions.segments import log_folder
 from tidewheel.registry.versions import list_versions
+from tidewheel.servers import listen_address
 from tidewheel.settings import load_settings
 
 HISTORY = 200

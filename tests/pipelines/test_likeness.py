@@ -92,11 +92,11 @@ def test_files_are_compared_by_their_bytes(tmp_path: Path) -> None:
 def test_models_are_compared_by_their_predictions(shift: float, verdict: Verdict) -> None:
     rows = pl.DataFrame({"a": [1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0]})
     label = np.array([1.0, 2.0, 3.0])
-    models = [Model(LinearRegression().fit(rows, label + extra), example=rows) for extra in (0.0, shift)]
-    found = likeness(*models, Tolerance(), [pl.DataFrame({"z": [1]}), rows])
+    one, other = (Model(LinearRegression().fit(rows, label + extra), example=rows) for extra in (0.0, shift))
+    found = likeness(one, other, Tolerance(), [pl.DataFrame({"z": [1]}), rows])
     assert found.verdict is verdict
     assert "predictions on 3 rows" in found.detail
-    assert "no rows" in likeness(*models, Tolerance()).detail
+    assert "no rows" in likeness(one, other, Tolerance()).detail
 
 
 @given(st.lists(st.floats()), st.floats(min_value=0, max_value=1), st.floats(min_value=0, max_value=1))

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 import tidewheel
-from tidewheel.app import App
 from tidewheel.errors import AlreadyRunning, InvalidInput, NotFound
 from tidewheel.lineage.read import get_execution
 from tidewheel.lineage.store import Store
@@ -22,6 +21,7 @@ from tidewheel.pipelines.runs import get_run
 from tidewheel.pipelines.sweep import MOST, Ranking, grid_points, run_sweep
 from tidewheel.pipelines.target import load_target
 from tidewheel.pipelines.wiring import wiring
+from tidewheel.project import App
 
 FLOW = """
 from pathlib import Path

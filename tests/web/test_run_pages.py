@@ -14,9 +14,9 @@ from starlette.applications import Starlette
 from tests.web.outline import outline
 
 import tidewheel
-from tidewheel.app import App
 from tidewheel.errors import InvalidInput, NotFound, TidewheelError
 from tidewheel.pipelines.runs import get_run
+from tidewheel.project import App
 from tidewheel.web.flow import MOST
 from tidewheel.web.gather_runs import EACH, GROUP, read_run, read_runs
 from tidewheel.web.render import Renderer

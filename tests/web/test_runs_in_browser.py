@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.web.chromium import CHROMIUM, CONTRAST, FLAGS
 
 import tidewheel
-from tidewheel.app import App
 from tidewheel.errors import StepFailed
 from tidewheel.pipelines.find import Wanted, find_runs
+from tidewheel.project import App
 from tidewheel.web.serve import create_app
 
 pytestmark = pytest.mark.browser

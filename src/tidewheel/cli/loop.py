@@ -64,6 +64,6 @@ def run(
     *, target: Annotated[list[str], typer.Argument(help="One or more FILE.py:LOOP.")], home: HomeOption = ""
 ) -> None:
     """Run the conductor alone, until stopped."""
-    from tidewheel.app import conduct
+    from tidewheel.servers import conduct
 
     conduct(settings_for(home), target, say=print)

@@ -63,7 +63,7 @@ def up(
     home: HomeOption = "",
 ) -> None:
     """Run conductor, scheduler, prediction server and page of loops and schedules on this machine, until stopped."""
-    from tidewheel.app import up as run_all
+    from tidewheel.servers import up as run_all
 
     run_all(settings_for(home), target, host=host, port=port, web_port=web_port, say=print)
 
@@ -79,8 +79,8 @@ def serve(
     home: HomeOption = "",
 ) -> None:
     """Answer predictions over HTTP; follows promotions and rollbacks without a restart."""
-    from tidewheel.app import serve as run_server
-    from tidewheel.app import take_in
+    from tidewheel.servers import serve as run_server
+    from tidewheel.servers import take_in
 
     if bundle is not None:
         model = [*(model or []), take_in(settings_for(home), bundle)]
@@ -89,7 +89,7 @@ def serve(
 
 def web(*, host: Host = "", port: Port = -1, home: HomeOption = "") -> None:
     """Show the page alone."""
-    from tidewheel.app import check_free, listen_address
+    from tidewheel.servers import check_free, listen_address
     from tidewheel.supervisor import die_with_parent
     from tidewheel.web.serve import serve_web
 

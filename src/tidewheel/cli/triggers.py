@@ -33,7 +33,7 @@ Name = Annotated[str, typer.Argument(help="Name of the schedule.")]
 @group.command("list", epilog="Example: tidewheel triggers bikes.py")
 def list_(*, file: Files = None, home: HomeOption = "", json: JsonFlag = False) -> None:
     """List schedules and loops with their triggers and what each said last."""
-    from tidewheel.app import list_triggers
+    from tidewheel.servers import list_triggers
 
     with opened(home) as store:
         found = list_triggers(store, file or ())
@@ -51,8 +51,8 @@ def list_(*, file: Files = None, home: HomeOption = "", json: JsonFlag = False) 
 @group.command(epilog="Example: tidewheel triggers show nightly")
 def show(*, name: Name, home: HomeOption = "", json: JsonFlag = False) -> None:
     """Show the newest evaluation of a schedule: which of its rules held, and why."""
-    from tidewheel.app import list_triggers
     from tidewheel.errors import NotFound
+    from tidewheel.servers import list_triggers
     from tidewheel.triggers.listed import tree_lines
 
     with opened(home) as store:
@@ -104,7 +104,7 @@ def forget(*, name: Name, by: By = "", home: HomeOption = "") -> None:
 @group.command(epilog="Example: tidewheel triggers run bikes.py")
 def run(*, target: Targets, home: HomeOption = "") -> None:
     """Look at the schedules of some files, and do their runs, until stopped."""
-    from tidewheel.app import conduct_schedules
+    from tidewheel.servers import conduct_schedules
 
     conduct_schedules(settings_for(home), target, say=print)
 
@@ -117,7 +117,7 @@ def tick(
     json: JsonFlag = False,
 ) -> None:
     """Look once at the schedules and loops of some files, and do the runs that wait. Safe from several processes."""
-    from tidewheel.app import tick_file
+    from tidewheel.servers import tick_file
 
     with opened(home) as store:
         found = tick_file(store, target, executor=settings_for(home).executor, works=not queue_only)

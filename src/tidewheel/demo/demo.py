@@ -15,13 +15,13 @@ from tidewheel.demo.records import DemoOptions, Result
 from tidewheel.errors import Conflict, StorageUnavailable
 
 if TYPE_CHECKING:
-    from tidewheel.app import Address
     from tidewheel.demo.feeder import Feeder
     from tidewheel.demo.journal import Journal
     from tidewheel.demo.stream import Stream
     from tidewheel.demo.view import Picture, Screen
     from tidewheel.lineage.store import Store
     from tidewheel.loop.status import LoopStatus
+    from tidewheel.servers import Address
     from tidewheel.settings import Settings
 
 READY_SECONDS = 120.0  # until the first champion answers
@@ -83,8 +83,9 @@ def _settings(options: DemoOptions) -> Settings:
 
 
 def _turn(stream: Stream, settings: Settings, options: DemoOptions) -> Result:
-    from tidewheel.app import listen_address, open_store
+    from tidewheel.app import open_store
     from tidewheel.demo.view import Picture, screen
+    from tidewheel.servers import listen_address
 
     began = time.monotonic()
     serving, page = (listen_address("127.0.0.1", 0) for _ in range(2))

@@ -17,14 +17,14 @@ _PROBE = {"httpGet": {"path": "/v2/health/ready", "port": PORT}, "periodSeconds"
 
 def dockerfile(payload: Payload, *, base: str = "python:3.11-slim") -> str:
     """Return a Dockerfile for a folder that holds the payload under `model/`."""
-    from tidewheel import __version__
+    from importlib.metadata import version
 
     python = payload.manifest.lock.python
     return "\n".join(
         [
             f"# {payload.name}:{payload.version} {payload.digest}, trained on Python {python}",
             f"FROM {base}",
-            f"RUN pip install --no-cache-dir tidewheel=={__version__} {' '.join(pins(payload))}".rstrip(),
+            f"RUN pip install --no-cache-dir tidewheel=={version('tidewheel')} {' '.join(pins(payload))}".rstrip(),
             "RUN useradd --create-home tidewheel",
             "COPY model /model",
             "USER tidewheel",

@@ -98,10 +98,10 @@ def install_packages(
     Wheels alone, for `platform` and `python` (default: the model's minor version). `tidewheel` is a requirement or the
     path of a wheel (default: this very version). Raises NotFound without uv or when a package has no such wheel.
     """
-    from tidewheel import __version__
+    from importlib.metadata import version
 
     minor = python or ".".join(payload.manifest.lock.python.split(".")[:2])
-    wanted = [tidewheel or f"tidewheel=={__version__}", *pins(payload)]
+    wanted = [tidewheel or f"tidewheel=={version('tidewheel')}", *pins(payload)]
     command = [
         *("uv", "pip", "install", "--quiet", "--no-compile-bytecode", "--only-binary", ":all:"),
         *("--target", str(folder), "--python-version", minor, "--python-platform", platform, *wanted),
