@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Row
-
+from tidewheel.clock import from_micros, micros
 from tidewheel.database.transaction import Transaction
 from tidewheel.errors import Conflict, InvalidInput, NotFound
 from tidewheel.lineage.read import find_entity, resolve
-from tidewheel.lineage.tables import entity as entity_table
 from tidewheel.lineage.write import append_event, ensure_entity, link
 from tidewheel.registry.scope import Scope, moment, reading, writing
-from tidewheel.registry.tables import deployment
 from tidewheel.registry.versions import KIND
 
 
@@ -87,7 +83,7 @@ def current_traffic(scope: Scope, model: str) -> Traffic:
     with reading(scope) as tx:
         found = _history(tx, model, 1)
         if not found:
-            known = tx.execute(sa.select(deployment.c.model).distinct()).scalars().all()
+            known = [row["model"] for row in tx.rows("SELECT DISTINCT model FROM deployment")]
             mend = f"Deploy one with: tidewheel models promote {model} VERSION"
             raise NotFound("deployed model", model, known, mend)
     return found[0]
@@ -157,7 +153,9 @@ def _append(tx: Transaction, wanted: Traffic, before: Traffic | None) -> Traffic
     arms = {"champion": traffic.champion, "challenger": traffic.challenger}
     versions = {arm: resolve(tx, KIND, f"{traffic.model}:{seq}") for arm, seq in arms.items() if seq is not None}
     row = {key: value for key, value in asdict(traffic).items() if key != "by"}
-    tx.execute(sa.insert(deployment).values(**row, actor=traffic.by))
+    row |= {"actor": traffic.by, "at": micros(traffic.at)}
+    places = ", ".join(f":{name}" for name in row)
+    tx.run(f"INSERT INTO deployment ({', '.join(row)}) VALUES ({places})", **row)  # noqa: S608 - names of fields
     endpoint = ensure_entity(tx, "endpoint", traffic.model, at=traffic.at)
     for arm, version in versions.items():
         link(tx, endpoint.id, "served_by", version.id, role=arm)
@@ -184,19 +182,21 @@ def _text(traffic: Traffic) -> str:
 def _locked(tx: Transaction, model: str) -> Traffic | None:
     """Return the newest row; two writers wait for each other, so that they get two numbers."""
     entity = find_entity(tx, KIND, model)
-    tx.execute(sa.select(entity_table.c.id).where(entity_table.c.id == entity.id).with_for_update())
+    tx.row(f"SELECT id FROM entity WHERE id = :id{tx.locking}", id=entity.id)  # noqa: S608 - a fixed word
     found = _history(tx, model, 1)
     return found[0] if found else None
 
 
 def _history(tx: Transaction, model: str, limit: int | None = None) -> list[Traffic]:
-    query = sa.select(deployment).where(deployment.c.model == model).order_by(deployment.c.seq.desc())
-    return [_traffic(row) for row in tx.execute(query if limit is None else query.limit(limit))]
+    sql = "SELECT * FROM deployment WHERE model = :model ORDER BY seq DESC"
+    rows = tx.rows(sql, model=model) if limit is None else tx.rows(f"{sql} LIMIT :most", model=model, most=limit)
+    return [_traffic(row) for row in rows]
 
 
-def _traffic(row: Row[Any]) -> Traffic:
-    values = dict(row._mapping)
-    return Traffic(by=values.pop("actor"), **values)
+def _traffic(row: Mapping[str, Any]) -> Traffic:
+    values = dict(row)
+    flags: dict[str, Any] = {name: bool(values.pop(name)) for name in ("paired", "undo")}  # SQLite has none
+    return Traffic(by=values.pop("actor"), at=from_micros(values.pop("at")), **flags, **values)
 
 
 def _settled(rows: Sequence[Traffic]) -> list[int]:
