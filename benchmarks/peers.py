@@ -105,15 +105,14 @@ def measured() -> dict[str, float]:
     seen: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         present = {peer: interpreter for peer in PEERS if (interpreter := _interpreter(peer))}
-        for turn in range(ROUNDS + 1):
-            for place, (peer, interpreter) in enumerate(present.items()):
-                home = Path(folder) / str(place)
-                home.mkdir(exist_ok=True)
-                seconds = cpu_seconds(
-                    _command(peer, interpreter, home, next(starts)), cwd=str(home), environment=_environment(peer, home)
-                )
-                if turn:
-                    seen.setdefault(peer.name, []).append(seconds)
+        homes = {peer: Path(folder) / str(place) for place, peer in enumerate(present)}
+        for turn, peer in itertools.product(range(ROUNDS + 1), present):
+            home = homes[peer]
+            home.mkdir(exist_ok=True)
+            command = _command(peer, present[peer], home, next(starts))
+            seconds = cpu_seconds(command, cwd=str(home), environment=_environment(peer, home))
+            if turn:
+                seen.setdefault(peer.name, []).append(seconds)
     return {name: statistics.median(values) for name, values in seen.items()}
 
 

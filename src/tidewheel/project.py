@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
     from tidewheel.data.records import DatasetVersion
     from tidewheel.lineage.graph import Graph
-    from tidewheel.loop.loop import Loop
-    from tidewheel.loop.tick import TickReport
-    from tidewheel.models.scorer import Scorer
     from tidewheel.pipelines.pipeline import Pipeline
     from tidewheel.pipelines.plan import Plan
     from tidewheel.pipelines.reproduce import Reproduction
     from tidewheel.pipelines.runs import Run
     from tidewheel.pipelines.sweep import Sweep
     from tidewheel.pipelines.why import Why
+    from tidewheel.scoring.loaded import Loaded
 
 
 class App:
@@ -105,22 +103,15 @@ class App:
         wish = Wish(here=here, tolerance=tolerance, executor=self.settings.executor)
         return reproduce_run(self.settings, run, wish)
 
-    def load(self, model: str) -> Scorer:
-        """Return the scorer of `name@champion`, `name:3` or the newest `name`, for use in this process."""
-        from tidewheel.models.bundle import load_bundle
-        from tidewheel.registry.versions import get_model
+    def load(self, model: str, *, trust: bool = False) -> Loaded:
+        """Return `name@champion`, `name:3`, the newest `name` or a bundle's digest, ready to answer in this process."""
+        from tidewheel.scoring.loaded import load_model
 
-        return load_bundle(self.store, get_model(self.store, model).bundle_digest).scorer()
+        return load_model(self.store, model, trust=trust)
 
     def lineage(self, name: str, *, kind: str = "") -> Graph:
         """Return where a thing comes from and what hangs on it."""
         return lineage_of(self.store, name, kind=kind)
-
-    def tick(self, loop: Loop) -> TickReport:
-        """Let a loop look once and act."""
-        from tidewheel.loop.tick import tick
-
-        return tick(self.store, loop, executor=self.settings.executor)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -133,3 +124,22 @@ def open_app(home: str | Path | None = None, *, environment: str | None = None) 
 
     settings = load_settings(None, environment)
     return App(replace(settings, home=Path(home).expanduser().resolve()) if home else settings)
+
+
+def load(
+    model: str | Path, *, home: str | Path | None = None, environment: str | None = None, trust: bool = False
+) -> Loaded:
+    """Return a model that answers in this process: `load("bikes@champion").predict(frame)`.
+
+    `model` is `name`, `name:3`, `name@alias` or the digest of a bundle in the store of this project (or of `home`), or
+    a folder that `tidewheel ship` wrote, which needs no store. `trust=True` lets a pickle be loaded.
+    """
+    from tidewheel.scoring.loaded import is_folder, load_folder
+
+    if is_folder(model):
+        return load_folder(Path(model), trust=trust)
+    app = open_app(home, environment=environment)
+    try:
+        return app.load(str(model), trust=trust)
+    finally:
+        app.close()

@@ -211,7 +211,7 @@ def test_an_altered_base_is_refused(yard: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
+def depot(tmp_path: Path) -> Iterator[str]:
     """A real registry on a free port."""
     program = shutil.which("docker-registry") or shutil.which("registry")
     if program is None:
@@ -239,24 +239,22 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.services
-def test_an_image_is_pushed_to_a_registry_and_comes_back_byte_for_byte(
-    yard: Any, registry: str, tmp_path: Path
-) -> None:
+def test_an_image_is_pushed_to_a_registry_and_comes_back_byte_for_byte(yard: Any, depot: str, tmp_path: Path) -> None:
     image = build_image(payload_of(yard.store, "trees"), tmp_path / "image")
-    pushed = push_image(image.folder, f"http://{registry}/models/trees:1")
+    pushed = push_image(image.folder, f"http://{depot}/models/trees:1")
     assert (pushed.sent, pushed.known) == (2, 0)
-    again = push_image(image.folder, f"http://{registry}/models/trees:2")
+    again = push_image(image.folder, f"http://{depot}/models/trees:2")
     assert (again.sent, again.known) == (0, 2)
     assert pushed.reference.endswith(image.digest)
     request = urllib.request.Request(
-        f"http://{registry}/v2/models/trees/manifests/1",
+        f"http://{depot}/v2/models/trees/manifests/1",
         headers={"accept": "application/vnd.oci.image.manifest.v1+json"},
     )
     with urllib.request.urlopen(request) as answer:
         manifest = answer.read()
     assert f"sha256:{hashlib.sha256(manifest).hexdigest()}" == image.digest
     layer = json.loads(manifest)["layers"][0]
-    with urllib.request.urlopen(f"http://{registry}/v2/models/trees/blobs/{layer['digest']}") as answer:
+    with urllib.request.urlopen(f"http://{depot}/v2/models/trees/blobs/{layer['digest']}") as answer:
         assert f"sha256:{hashlib.sha256(answer.read()).hexdigest()}" == layer["digest"]
 
 

@@ -30,10 +30,9 @@ def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
     with tarfile.open(fileobj=found, mode="w", format=tarfile.PAX_FORMAT) as archive:
         made: set[str] = set()
         for path, data in sorted(files):
-            for folder in _folders(path):
-                if folder not in made:
-                    made.add(folder)
-                    archive.addfile(_entry(folder, 0o755, folder=True))
+            for folder in [each for each in _folders(path) if each not in made]:
+                made.add(folder)
+                archive.addfile(_entry(folder, 0o755, folder=True))
             entry = _entry(path, 0o755 if path.endswith(_EXECUTABLE) else 0o644)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
