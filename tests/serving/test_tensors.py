@@ -10,8 +10,9 @@ import pytest
 from tidewheel.errors import InvalidInput, NotFound, TooLarge, ValidationFailed
 from tidewheel.models.signature import Field, Signature
 from tidewheel.serving.ask import NOBODY, Ask, Caller
+from tidewheel.serving.outputs import answer_datatype, answer_tensors, check_outputs
 from tidewheel.serving.rows import RowCodec
-from tidewheel.serving.tensors import TensorCodec, answer_datatype, answer_tensors, check_outputs
+from tidewheel.serving.tensors import TensorCodec
 
 FIELDS = [
     Field(name="a", kind="float"),
@@ -144,15 +145,43 @@ def test_a_shape_bomb_is_refused_by_its_shape(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "more",
-    [{"parameters": {"binary_data_output": True}}, {"outputs": [{"name": "p", "parameters": {"binary_data": True}}]}],
+    ("more", "raw"),
+    [
+        ({"parameters": {"binary_data_output": True}}, {"predict", "predict_proba"}),
+        ({"outputs": [{"name": "predict", "parameters": {"binary_data": True}}]}, {"predict"}),
+        (
+            {
+                "parameters": {"binary_data_output": True},
+                "outputs": [{"name": "predict", "parameters": {"binary_data": False}}, {"name": "predict_proba"}],
+            },
+            {"predict_proba"},
+        ),
+        ({"outputs": [{"name": "predict"}]}, set()),
+    ],
 )
-def test_binary_tensors_are_refused_with_how_to_do_without(more: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="binary_data=False"):
-        decode(CODEC, GOOD, **more)
-    sized = GOOD[0] | {"parameters": {"binary_data_size": 8}}
-    with pytest.raises(InvalidInput, match="binary_data=False"):
-        decode(CODEC, [sized, *GOOD[1:]])
+def test_outputs_may_be_asked_for_as_raw_bytes(more: dict[str, Any], raw: set[str]) -> None:
+    ask = decode(CODEC, GOOD, **more)
+    assert ask.raw == raw
+    assert not ask.parameters  # a wish about the answer is not echoed
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"parameters": {"binary_data_output": "yes"}},
+        {"outputs": [{"name": "predict", "parameters": {"binary_data": 1}}]},
+    ],
+)
+def test_a_wish_for_raw_bytes_is_true_or_false(more: dict[str, Any]) -> None:
+    assert refusal(CODEC, GOOD, **more)[1] == "true or false is needed"
+
+
+@pytest.mark.parametrize("name", ["shared_memory_region", "classification"])
+def test_extensions_that_are_not_offered_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="not offered"):
+        decode(CODEC, [GOOD[0] | {"parameters": {name: "x"}}, *GOOD[1:]])
+    with pytest.raises(InvalidInput, match="not offered"):
+        decode(CODEC, GOOD, outputs=[{"name": "predict", "parameters": {name: 2}}])
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ def read_outcomes(folder: Path, cursor: Cursor | None = None, *, limit: int | No
     return Outcomes(batch.records, batch.cursor)
 
 
+def _pack(value: object) -> object:
+    """Write what is not plain: a block of rows. Read when one comes, because it needs numpy."""
+    from tidewheel.predictions.block import pack_block
+
+    return pack_block(value)
+
+
 class LogWriter:
     """Appends records of one kind to the segments of one folder.
 
@@ -77,7 +84,7 @@ class LogWriter:
         self._kind = KINDS[kind]
         self._segment_bytes = segment_bytes
         self._strict = strict
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._encode = msgspec.msgpack.Encoder(enc_hook=_pack).encode
         self._pending: list[bytes] = []
         self._descriptor = -1
         self._size = 0  # bytes of full frames in the open segment

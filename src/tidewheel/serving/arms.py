@@ -12,6 +12,7 @@ from msgspec import UNSET
 from tidewheel.errors import ModelFailed, TidewheelError
 from tidewheel.models.scorer import Scorer
 from tidewheel.models.signature import Field, Signature
+from tidewheel.predictions.block import Block
 from tidewheel.predictions.records import Arm as ArmName
 from tidewheel.registry.traffic import Traffic
 from tidewheel.serving.ask import Row
@@ -45,19 +46,21 @@ class Arm:
     fault: float = 0.0  # share of requests that a game day lets fail
     salt: str = ""  # keys that share
 
-    def select(self, rows: list[Row]) -> list[Row]:
+    def select(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Return the values that this version reads, in its order."""
         if self.columns is None:
             return rows
+        if isinstance(rows, Block):
+            return rows.take(self.columns)
         return [tuple(row[place] for place in self.columns) for row in rows]
 
-    def score(self, rows: list[Row], request_id: str) -> Answer:
+    def score(self, rows: Sequence[Row], request_id: str) -> Answer:
         """Score rows that `select` returned. Raises ModelFailed, and whatever the model itself raises."""
         if self.scorer is None:
             raise ModelFailed(f"Version {self.version} could not be loaded: {self.trouble}", "Deploy another version.")
         if self.fault and injected(self.salt, request_id, self.fault):
             raise ModelFailed("A game day made this request fail.", "Set the fault rate to 0 to end it.")
-        if self.columns is not None and any(value is UNSET for row in rows for value in row):
+        if self.columns is not None and isinstance(rows, list) and any(value is UNSET for row in rows for value in row):
             raise ModelFailed("The request lacks a column that only this version reads.", "Send it with every row.")
         scores = self.scorer.score_rows(rows)
         output: list[Any] = scores.prediction.tolist()

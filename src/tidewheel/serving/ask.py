@@ -22,11 +22,13 @@ class Ask(msgspec.Struct, gc=False):
 
     id: str  # request id: the caller's, else a new one
     unit: str  # what the split is keyed on; empty: the request id
-    rows: list[Row]  # values in the order of the codec's fields
+    rows: Sequence[Row]  # values in the order of the codec's fields; a list, or a Block when they came as one matrix
     echo: bytes  # value for the x-request-id header
     notes: list[str]  # what was odd but allowed, such as an unseen category
     wanted: Sequence[str] | None = None  # outputs that an Open Inference request names
     parameters: dict[str, Any] | None = None  # to be echoed
+    raw: frozenset[str] = frozenset()  # outputs that are wanted as raw bytes
+    wire: str = ""  # how the answer is written where the language knows several ways
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):

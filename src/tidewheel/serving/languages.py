@@ -11,8 +11,12 @@ from msgspec import UNSET, UnsetType
 from tidewheel.predictions.records import ANSWERED
 from tidewheel.serving.arms import Answer, Arm, Deployed
 from tidewheel.serving.ask import Ask, Caller
+from tidewheel.serving.binary import HEADER_LENGTH, detach
+from tidewheel.serving.messages import PROTOBUF, RAW, decode_message, encode_message
+from tidewheel.serving.outputs import Inferred, answer_tensors, check_outputs
 from tidewheel.serving.response import JSON, Header, Response
-from tidewheel.serving.tensors import answer_tensors, check_outputs
+
+OCTETS: Header = (b"content-type", b"application/octet-stream")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,16 +54,6 @@ class Predicted(msgspec.Struct, gc=False, kw_only=True):
     notes: list[str] | UnsetType = UNSET  # what was odd but allowed
 
 
-class Inferred(msgspec.Struct, gc=False, kw_only=True):
-    """The answer of /v2/.../infer."""
-
-    model_name: str  # model name
-    model_version: str  # model version that answered
-    id: str  # the caller's, else a new one
-    parameters: dict[str, Any]  # the caller's, with arm and notes
-    outputs: list[dict[str, Any]]  # tensors
-
-
 class _Rows:
     """`POST /predict/{model}`: rows as JSON objects."""
 
@@ -81,13 +75,16 @@ class _Rows:
 
 
 class _Tensors:
-    """`POST /v2/models/{model}[/versions/{version}]/infer`: tensors as JSON."""
+    """`POST /v2/models/{model}[/versions/{version}]/infer`: tensors as JSON, raw bytes behind it, or protobuf."""
 
     def decode(self, deployed: Deployed, arm: Arm, headers: Sequence[Header], body: bytes, caller: Caller) -> Ask:
         """Return the request of a body."""
-        del headers
-        ask = deployed.tensors.decode(body, caller)
-        check_outputs(ask.wanted, arm.signature)
+        if PROTOBUF in headers:
+            ask = decode_message(deployed.tensors, body, caller)
+        else:
+            ask = deployed.tensors.decode(body, caller, headers)
+        if ask.wanted is not None:
+            check_outputs(ask.wanted, arm.signature)
         return ask
 
     def encode(self, model: str, ask: Ask, served: Served) -> Response:
@@ -96,14 +93,19 @@ class _Tensors:
         parameters = {**(ask.parameters or {}), "arm": served.label}
         if ask.notes:
             parameters["notes"] = ask.notes
+        tensors = answer_tensors(ask.wanted, arm.signature, answer.output, answer.probability)
         content = Inferred(
-            model_name=model,
-            model_version=str(arm.version),
-            id=ask.id,
-            parameters=parameters,
-            outputs=answer_tensors(ask.wanted, arm.signature, answer.output, answer.probability),
+            model_name=model, model_version=str(arm.version), id=ask.id, parameters=parameters, outputs=tensors
         )
-        return Response(ANSWERED, (JSON, (b"x-request-id", ask.echo)), _encode(content))
+        echo = (b"x-request-id", ask.echo)
+        if ask.wire:
+            return Response(ANSWERED, (PROTOBUF, echo), encode_message(content, raw=ask.wire == RAW))
+        if not ask.raw:
+            return Response(ANSWERED, (JSON, echo), _encode(content))
+        blobs = [detach(tensor) for tensor in tensors if tensor["name"] in ask.raw]
+        text = _encode(content)
+        length = (HEADER_LENGTH, b"%d" % len(text))
+        return Response(ANSWERED, (OCTETS, length, echo), b"".join((text, *blobs)))
 
 
 ROWS: Language = _Rows()

@@ -11,8 +11,8 @@ from typing import Any
 from tidewheel.models.signature import Field
 from tidewheel.serving.arms import Deployed
 from tidewheel.serving.endpoint import Endpoint
+from tidewheel.serving.outputs import model_metadata
 from tidewheel.serving.routes import ROUTES
-from tidewheel.serving.tensors import model_metadata
 
 _EXAMPLES: Mapping[str, Any] = {
     "float": 0.5,

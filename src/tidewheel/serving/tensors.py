@@ -1,4 +1,4 @@
-"""Open Inference Protocol v2 over REST: tensors to rows, and answers to tensors."""
+"""Open Inference Protocol v2: the tensors of a request, as JSON, raw bytes or typed lists, to rows."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from math import prod
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Meta
 
-from tidewheel.errors import InvalidInput, NotFound, TidewheelError, ValidationFailed
-from tidewheel.models.signature import Field, Signature
+from tidewheel.errors import InvalidInput, TidewheelError, ValidationFailed
+from tidewheel.models.signature import Field
+from tidewheel.predictions.block import Block
 from tidewheel.serving.ask import MAX_ROWS, Ask, Caller, Row, identify
-from tidewheel.serving.problems import MOST, parse, refuse_problems, row_problems, too_many_rows
-from tidewheel.serving.response import Problem
+from tidewheel.serving.binary import DATATYPES, SIZE, cut, json_length, values_of
+from tidewheel.serving.fitting import FEW, as_kind, fit_columns, fit_matrix, listed
+from tidewheel.serving.outputs import ALL
+from tidewheel.serving.problems import FLOAT_LIMIT, MOST, parse, refuse_problems, row_problems, too_many_rows
+from tidewheel.serving.response import Header, Problem
 from tidewheel.serving.rows import TYPES, RowCodec
 
-DATATYPES: Mapping[str, str] = {"float": "FP64", "int": "INT64", "bool": "BOOL", "string": "BYTES", "datetime": "BYTES"}
-PREDICT = "predict"
-PROBABILITIES = "predict_proba"
-
 _FLOATS = {"FP16", "FP32", "FP64", "BF16"}
-_INTS = {f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
 _PLACE = re.compile(r" - at `\$(.*)`$")
+_ABSENT = msgspec.Raw()
+_FOREIGN = ("shared_memory_region", "classification")  # parameters of extensions that are not offered
+
+Payload = memoryview | np.ndarray[Any, Any] | list[str] | None  # raw bytes, typed elements; None: JSON holds the data
 
 
 class Tensor(msgspec.Struct, gc=False):
@@ -33,7 +37,7 @@ class Tensor(msgspec.Struct, gc=False):
     name: str  # a column, or anything for one matrix of all columns
     datatype: str  # FP32, INT64, BOOL, BYTES ...
     shape: list[int]  # [n], [n, 1] or [n, fields]
-    data: msgspec.Raw  # flat in row-major order, or nested as the shape says
+    data: msgspec.Raw = _ABSENT  # flat in row-major order, or nested as the shape says; absent for raw tensors
     parameters: dict[str, Any] | None = None  # extensions
 
 
@@ -72,53 +76,88 @@ class TensorCodec:
         self._flat = {kind: _list_decoder(kind, nullable=nullable, nested=False) for kind in TYPES}
         self._nested = {kind: _list_decoder(kind, nullable=nullable, nested=True) for kind in TYPES}
 
-    def decode(self, body: bytes, caller: Caller) -> Ask:
-        """Return the request of a body.
+    def decode(self, body: bytes, caller: Caller, headers: Sequence[Header] = ()) -> Ask:
+        """Return the request of a body: JSON, with raw tensors behind it where a header says so.
 
-        Raises InvalidInput for what is no JSON, with its position, or asks for binary tensors, TooLarge for too many
-        rows, ValidationFailed with every place that does not fit (up to ten).
+        Raises InvalidInput for what is no JSON, with its position, or raw tensors that do not add up, TooLarge for too
+        many rows, ValidationFailed with every place that does not fit (up to ten).
         """
+        length = json_length(headers, body)
+        text = body if length is None else body[:length]
         try:
-            request = self._request.decode(body)
+            request = self._request.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _refuse(body, error) from error
-        _refuse_binary(request)
+            raise _refuse(text, error) from error
+        sizes = [_raw_size(tensor, place) for place, tensor in enumerate(request.inputs)]
+        if length is None and not any(size is not None for size in sizes):
+            return self.take(request, caller)
+        return self.take(request, caller, cut(memoryview(body)[len(text) :], sizes))
+
+    def take(self, request: InferRequest, caller: Caller, payloads: Sequence[Payload] = ()) -> Ask:
+        """Return what a request asks for; `payloads` are the data of its inputs that do not stand in its JSON."""
         request_id, echo = identify(request.id, caller)
-        first = request.inputs[0]
-        if len(request.inputs) == 1 and first.name not in self._known and len(first.shape) == 2:
-            rows = self._matrix(first)
+        inputs = request.inputs
+        payloads = payloads or [None] * len(inputs)
+        first = inputs[0]
+        rows: list[Row] | Block
+        if len(inputs) == 1 and first.name not in self._known and len(first.shape) == 2:
+            rows = self._matrix(first, payloads[0])
         else:
-            rows = self._columns(request.inputs)
-        notes = self._rows.inspect(rows)
-        unit = (request.parameters or {}).get("unit")
+            rows = self._columns(inputs, payloads)
+        notes = self._rows.inspect(rows) if isinstance(rows, list) else []
+        parameters = request.parameters
+        unit = (parameters or {}).get("unit")
         keyed = str(unit) if isinstance(unit, str | int) else caller.unit
         wanted = None if request.outputs is None else [output.name for output in request.outputs]
-        return Ask(request_id, keyed, rows, echo, notes, wanted, request.parameters)
+        raw = _raw_outputs(request)
+        if parameters and "binary_data_output" in parameters:
+            parameters = {name: value for name, value in parameters.items() if name != "binary_data_output"}
+        return Ask(request_id, keyed, rows, echo, notes, wanted, parameters, raw)
 
-    def _matrix(self, tensor: Tensor) -> list[Row]:
+    def _matrix(self, tensor: Tensor, payload: Payload) -> list[Row] | Block:
         fields = self._rows.fields
         count, width = tensor.shape
         if width != len(fields):
-            raise _one(
-                "$.inputs[0].shape", f"{tensor.shape}; one matrix of all columns is [n, {len(fields)}]", self._fields
-            )
+            what = f"{tensor.shape}; one matrix of all columns is [n, {len(fields)}]"
+            raise _one("$.inputs[0].shape", what, self._fields)
         _check_count(count, "$.inputs[0].shape", self._fields)
-        data = self._data(tensor, 0)
-        rows: list[Row] = [tuple(data[at : at + width]) for at in range(0, count * width, width)]
-        if self._floats and tensor.datatype in _FLOATS:
-            if None in data:
-                self._check_rows(rows)
-        else:
-            rows = self._fit(list(zip(*rows, strict=True)), "$.inputs[0].data")
-        return [(*row, *(UNSET for _ in self._rows.extra)) for row in rows] if self._rows.extra else rows
+        data = self._data(tensor, 0, payload)
+        rows = self._plain(data, count, width) if isinstance(data, list) else self._cast(data.reshape(count, width))
+        if rows is None:
+            at = range(0, count * width, width)
+            columns = list(zip(*(data[start : start + width] for start in at), strict=True))
+            rows = self._fit(columns, "$.inputs[0].data")
+        if self._rows.extra:
+            return [(*row, *(UNSET for _ in self._rows.extra)) for row in rows]
+        return rows
 
-    def _columns(self, tensors: Sequence[Tensor]) -> list[Row]:
+    def _plain(self, data: list[Any], count: int, width: int) -> list[Row] | None:
+        """Return rows of floats that JSON gave and checked; None for anything else."""
+        if not self._floats or not all(type(value) is float for value in data[:1]) or None in data:
+            return None
+        return [tuple(data[at : at + width]) for at in range(0, count * width, width)]
+
+    def _cast(self, matrix: np.ndarray[Any, Any]) -> list[Row] | Block:
+        """Return the rows of a matrix that did not come as JSON."""
+        fields = self._rows.fields
+        if len(matrix) > FEW:
+            block = fit_matrix(matrix, fields)
+            if block is not None:
+                return block
+        elif self._floats and matrix.dtype.kind == "f":
+            few = [tuple(row) for row in matrix.tolist()]
+            if all(-FLOAT_LIMIT <= value <= FLOAT_LIMIT for row in few for value in row):
+                return few
+        columns = [listed(matrix[:, place], field) for place, field in enumerate(fields)]
+        return self._fit(columns, "$.inputs[0].data")
+
+    def _columns(self, tensors: Sequence[Tensor], payloads: Sequence[Payload]) -> list[Row] | Block:
         named = {tensor.name: place for place, tensor in enumerate(tensors)}
         if problems := self._misnamed(named, len(tensors)):
             raise refuse_problems(problems, self._fields)
         count = tensors[0].shape[0] if tensors[0].shape else 0
         _check_count(count, "$.inputs[0].shape", self._fields)
-        columns: list[Sequence[Any]] = []
+        columns: list[Any] = []
         for field in self._fields:
             place = named.get(field.name)
             if place is None:
@@ -127,11 +166,18 @@ class TensorCodec:
             tensor = tensors[place]
             if tensor.shape not in ([count], [count, 1]):
                 where = f"$.inputs[{place}].shape"
-                raise _one(
-                    where, f"{tensor.shape}; a column is [n] or [n, 1], with n = {count} as in the first", [field]
-                )
-            columns.append(self._data(tensor, place))
-        return self._fit(columns, "$.inputs")
+                what = f"{tensor.shape}; a column is [n] or [n, 1], with n = {count} as in the first"
+                raise _one(where, what, [field])
+            columns.append(self._data(tensor, place, payloads[place]))
+        arrays = not any(isinstance(column, list) for column in columns)
+        block = fit_columns(columns, self._fields) if arrays and count > FEW else None
+        if block is not None:
+            return block
+        lists = [
+            values if isinstance(values, list) else listed(values, field)
+            for values, field in zip(columns, self._fields, strict=True)
+        ]
+        return self._fit(lists, "$.inputs")
 
     def _misnamed(self, named: Mapping[str, int], count: int) -> list[Problem]:
         # A row of the wanted names, with any value, goes through the words of /predict.
@@ -143,19 +189,32 @@ class TensorCodec:
             problems.append(Problem(where="$.inputs", what="two inputs have the same name"))
         return problems
 
-    def _data(self, tensor: Tensor, place: int) -> list[Any]:
+    def _data(self, tensor: Tensor, place: int, payload: Payload) -> list[Any] | np.ndarray[Any, Any]:
         """Return the elements of a tensor in row-major order, checked against its datatype and shape."""
         where = f"$.inputs[{place}]"
         kind = _kind(tensor.datatype, f"{where}.datatype", self._fields)
         if any(size < 0 for size in tensor.shape):
             raise _one(f"{where}.shape", f"{tensor.shape}; a size cannot be negative", self._fields)
-        try:
-            data: list[Any] = self._flat[kind].decode(tensor.data)
-        except msgspec.ValidationError as error:
-            data = self._unnested(tensor, kind, f"{where}.data", error)
+        if isinstance(payload, memoryview):
+            try:
+                return values_of(tensor.datatype, tensor.shape, payload)
+            except ValueError as error:
+                raise _one(f"{where}.data", str(error), self._fields) from error
+        data = self._from_json(tensor, kind, f"{where}.data") if payload is None else payload
         if len(data) != prod(tensor.shape):
             what = f"{len(data)} values; the shape {tensor.shape} holds {prod(tensor.shape)}"
             raise _one(f"{where}.data", what, self._fields)
+        return data
+
+    def _from_json(self, tensor: Tensor, kind: str, where: str) -> list[Any]:
+        if not bytes(tensor.data):
+            raise _one(where, f"missing; give data, or {SIZE} among the parameters and raw bytes", self._fields)
+        try:
+            data: list[Any] = self._flat[kind].decode(tensor.data)
+        except msgspec.ValidationError as error:
+            data = self._unnested(tensor, kind, where, error)
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{where} is not UTF-8.", "Send JSON encoded as UTF-8.") from error
         return data
 
     def _unnested(self, tensor: Tensor, kind: str, where: str, flat: msgspec.ValidationError) -> list[Any]:
@@ -171,12 +230,12 @@ class TensorCodec:
     def _fit(self, columns: Sequence[Sequence[Any]], where: str) -> list[Row]:
         """Turn the columns into the kinds of their fields, and the whole into rows."""
         fields = self._fields[: len(columns)]
-        fitted = [_as_kind(values, field) for values, field in zip(columns, fields, strict=True)]
+        fitted = [as_kind(values, field) for values, field in zip(columns, fields, strict=True)]
         rows: list[Row] = list(zip(*fitted, strict=True))
         self._check_rows(rows, where)
         return rows
 
-    def _check_rows(self, rows: Sequence[Row], where: str = "$.inputs[0].data") -> None:
+    def _check_rows(self, rows: Sequence[Row], where: str) -> None:
         fields = self._rows.fields
         problems: list[Problem] = []
         for number, row in enumerate(rows):
@@ -188,70 +247,64 @@ class TensorCodec:
             raise refuse_problems(problems[:MOST], fields)
 
 
-def model_metadata(name: str, versions: Sequence[int], signature: Signature, platform: str) -> dict[str, Any]:
-    """Return what the protocol's model metadata says: a tensor per column, or one matrix, in; predictions out."""
-    inputs = [{"name": each.name, "datatype": DATATYPES[each.kind], "shape": [-1]} for each in signature.fields]
-    outputs: list[dict[str, Any]] = [{"name": PREDICT, "datatype": answer_datatype(signature), "shape": [-1]}]
-    if signature.probabilities and signature.classes:
-        outputs.append({"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(signature.classes)]})
-    return {
-        "name": name,
-        "versions": [str(version) for version in versions],
-        "platform": platform,
-        "inputs": inputs,
-        "outputs": outputs,
-    }
+def _raw_size(tensor: Tensor, place: int) -> int | None:
+    """Return the bytes that a raw tensor announces; None when its data stand in the JSON."""
+    parameters = tensor.parameters
+    if not parameters:
+        return None
+    _refuse_foreign(parameters, f"$.inputs[{place}]")
+    size = parameters.get(SIZE)
+    if size is None:
+        return None
+    where = f"$.inputs[{place}].parameters.{SIZE}"
+    if type(size) is not int or size < 0:
+        raise _one(where, "a whole number of bytes, 0 or more, is needed", ())
+    if bytes(tensor.data):
+        raise _one(where, "given beside data; give the tensor once", ())
+    return size
 
 
-def answer_datatype(signature: Signature) -> str:
-    """Return the datatype of the predictions."""
-    kinds = {type(label) for label in signature.classes or [0.0]}
-    if len(kinds) > 1:
-        return "BYTES" if str in kinds else "FP64"
-    return {bool: "BOOL", int: "INT64", str: "BYTES"}.get(kinds.pop(), "FP64")
+def _raw_outputs(request: InferRequest) -> frozenset[str]:
+    """Return the names of the outputs that the caller wants as raw bytes."""
+    default = _flag(request.parameters, "binary_data_output", "$.parameters", default=False)
+    if request.outputs is None:
+        return ALL if default else frozenset()
+    names = []
+    for place, output in enumerate(request.outputs):
+        where = f"$.outputs[{place}]"
+        if output.parameters:
+            _refuse_foreign(output.parameters, where)
+        if _flag(output.parameters, "binary_data", f"{where}.parameters", default=default):
+            names.append(output.name)
+    return frozenset(names)
 
 
-def check_outputs(wanted: Sequence[str] | None, signature: Signature) -> None:
-    """Refuse outputs that the model does not have, with NotFound."""
-    have = [PREDICT, *([PROBABILITIES] if signature.probabilities else [])]
-    for name in wanted or ():
-        if name not in have:
-            raise NotFound("output", name, have)
+def _flag(parameters: Mapping[str, Any] | None, name: str, where: str, *, default: bool) -> bool:
+    value = (parameters or {}).get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise _one(f"{where}.{name}", "true or false is needed", ())
+    return value
 
 
-def answer_tensors(
-    wanted: Sequence[str] | None, signature: Signature, output: Sequence[Any], probability: Sequence[Any] | None
-) -> list[dict[str, Any]]:
-    """Return the output tensors of an answer."""
-    datatype = answer_datatype(signature)
-    values = [str(value) for value in output] if datatype == "BYTES" else output
-    tensors = [{"name": PREDICT, "datatype": datatype, "shape": [len(output)], "data": values}]
-    if probability is not None:
-        flat = list(chain.from_iterable(probability))
-        shape = [len(output), len(flat) // max(len(output), 1)]
-        tensors.append({"name": PROBABILITIES, "datatype": "FP64", "shape": shape, "data": flat})
-    return tensors if wanted is None else [tensor for tensor in tensors if tensor["name"] in wanted]
+def _refuse_foreign(parameters: Mapping[str, Any], where: str) -> None:
+    for name in _FOREIGN:
+        if name in parameters:
+            raise InvalidInput(
+                f"{where} asks for {name.replace('_', ' ')}, an extension that is not offered here.",
+                "GET /v2 lists the extensions; send tensors as JSON or raw bytes.",
+            )
 
 
 def _kind(datatype: str, where: str, fields: Sequence[Field]) -> str:
     if datatype in _FLOATS:
         return "float"
-    if datatype in _INTS:
-        return "int"
     if datatype in ("BOOL", "BYTES"):
         return "bool" if datatype == "BOOL" else "string"
+    if datatype in DATATYPES:
+        return "int"
     raise _one(where, f"{datatype[:60]!r} is not known; use FP64, INT64, BOOL, BYTES or a narrower number", fields)
-
-
-def _as_kind(values: Sequence[Any], field: Field) -> Sequence[Any]:
-    """Return numbers as the numbers a field wants, where nothing is lost; anything else as it is."""
-    if field.kind == "float":
-        return [float(value) if type(value) is int else value for value in values]
-    if field.kind == "int":
-        return [int(value) if type(value) is float and value.is_integer() else value for value in values]
-    if field.kind == "bool":
-        return [bool(value) if type(value) in (int, float) and value in (0, 1) else value for value in values]
-    return values
 
 
 def _list_decoder(kind: str, *, nullable: bool, nested: bool) -> msgspec.json.Decoder[Any]:
@@ -285,13 +338,3 @@ def _check_count(count: int, where: str, fields: Sequence[Field]) -> None:
         raise too_many_rows(count)
     if count < 1:
         raise _one(where, "no rows; give at least one", fields)
-
-
-def _refuse_binary(request: InferRequest) -> None:
-    sized = any("binary_data_size" in (tensor.parameters or {}) for tensor in request.inputs)
-    asked = any((output.parameters or {}).get("binary_data") for output in request.outputs or ())
-    if sized or asked or (request.parameters or {}).get("binary_data_output"):
-        raise InvalidInput(
-            "Binary tensors are not offered by this server.",
-            "Send and ask for JSON: binary_data=False in tritonclient, for inputs and outputs.",
-        )
