@@ -15,7 +15,7 @@ import msgspec
 from tidewheel.errors import InvalidInput, StorageUnavailable
 from tidewheel.predictions.frames import END, frame, scan
 from tidewheel.predictions.reader import Cursor, LogReader
-from tidewheel.predictions.records import Outcome, Prediction
+from tidewheel.predictions.records import Outcome, Prediction, Shadowed
 from tidewheel.predictions.segments import KINDS, Segment, list_segments
 
 SEGMENT_BYTES = 16 << 20
@@ -72,7 +72,7 @@ class LogWriter:
         folder: Path,
         name: str,
         *,
-        kind: type[Prediction | Outcome] = Prediction,
+        kind: type[Prediction | Outcome | Shadowed] = Prediction,
         segment_bytes: int = SEGMENT_BYTES,
         strict: bool = False,
     ) -> None:
@@ -93,7 +93,7 @@ class LogWriter:
         self._removed = False  # whether sync saw that the file of the open segment was deleted
         self._lock = threading.Lock()  # guards _descriptor and _retired between flush and sync
 
-    def append(self, record: Prediction | Outcome) -> None:
+    def append(self, record: Prediction | Outcome | Shadowed) -> None:
         """Add a record to those that the next flush writes."""
         self._pending.append(frame(self._encode(record)))
 

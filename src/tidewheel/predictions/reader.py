@@ -11,14 +11,14 @@ from typing import BinaryIO, Generic, TypeVar
 import msgspec
 
 from tidewheel.predictions.frames import Scan, scan
-from tidewheel.predictions.records import Outcome, Prediction
+from tidewheel.predictions.records import Outcome, Prediction, Shadowed
 from tidewheel.predictions.segments import KINDS, list_segments
 
 Cursor = dict[str, int]  # file name of a segment -> bytes of it that were read; can be kept as JSON
 
 CHUNK_BYTES = 4 << 20
 
-Record = TypeVar("Record", Prediction, Outcome)
+Record = TypeVar("Record", Prediction, Outcome, Shadowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tidewheel.predictions.records import Outcome, Prediction
+from tidewheel.predictions.records import Outcome, Prediction, Shadowed
 
 SUFFIX = ".seg"
-KINDS: Mapping[type[Prediction | Outcome], str] = {Prediction: "predictions", Outcome: "outcomes"}
+KINDS: Mapping[type[Prediction | Outcome | Shadowed], str] = {
+    Prediction: "predictions",
+    Outcome: "outcomes",
+    Shadowed: "shadows",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -19,7 +23,7 @@ class Segment:
 
     number: int  # counts up over all writers of a folder and kind
     writer: str  # name of the process that writes it
-    kind: str  # "predictions" or "outcomes"
+    kind: str  # "predictions", "outcomes" or "shadows"
 
     @property
     def file_name(self) -> str:
