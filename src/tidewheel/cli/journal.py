@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tidewheel.pipelines.records import Run, StepRecord
 
 EACH = 60  # steps of a run that are listed one by one; of more, those of one function share a line
+SHORT = 40  # characters of a value that stands in a table
 TAIL = 8  # lines of the log of a failed step
 
 
@@ -153,9 +154,14 @@ def _usage(step: StepRecord) -> str:
 
 
 def _gave(step: StepRecord) -> str:
+    """Return a small value as it is, of a large one what it is."""
     from tidewheel.pipelines.preview import size_of
 
-    return ", ".join(f"{stored.codec} {size_of(stored.size)}" for stored in step.outputs)
+    small = [stored.inline if stored.codec == "tree" else None for stored in step.outputs]
+    return ", ".join(
+        text if text is not None and len(text) <= SHORT else f"{stored.codec} {size_of(stored.size)}"
+        for text, stored in zip(small, step.outputs, strict=True)
+    )
 
 
 def _said(step: StepRecord) -> str:

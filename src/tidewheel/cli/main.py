@@ -12,6 +12,7 @@ from tidewheel.cli import (
     data,
     gc,
     journal,
+    keys,
     logs,
     loop,
     models,
@@ -57,6 +58,7 @@ for command in COMMANDS:
     cli.command(epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(data.group, name="data")
 cli.add_typer(models.group, name="models")
+cli.add_typer(keys.group, name="keys")
 cli.add_typer(loop.group, name="loop")
 cli.add_typer(outbox.group, name="outbox")
 cli.add_typer(triggers.group, name="triggers")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tidewheel.cli.ended import tell_end
 from tidewheel.cli.opened import opened, settings_for
 from tidewheel.cli.runs import RunId
 from tidewheel.cli.show import Command, HomeOption, JsonFlag, json_out
@@ -28,10 +29,10 @@ def rerun(
     with opened(home) as store, progress(quiet=json) as on_event:
         where = executor or settings_for(home).executor
         done = rerun_pipeline(store, run, target, start=start, executor=where, on_event=on_event)
+        if not json:
+            tell_end(store, done)
     if json:
         json_out(done)
-    else:
-        print(f"run {done.id} {done.state}   why: tidewheel why {done.id[-12:]}")
 
 
 def cancel(

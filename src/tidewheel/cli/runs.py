@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tidewheel.cli.ended import tell_end
 from tidewheel.cli.opened import opened, settings_for
 from tidewheel.cli.show import Command, HomeOption, JsonFlag, json_out, table
 from tidewheel.cli.words import ParameterFile, Parameters, Target, parameters_from
@@ -40,10 +41,10 @@ def run(
             on_event=on_event,
             leave=leave,
         )
+        if not json:
+            tell_end(store, done)
     if json:
         json_out(done)
-    else:
-        print(f"run {done.id} {done.state}   why: tidewheel why {done.id[-12:]}")
     _exit_waiting(done.state)
 
 
