@@ -120,6 +120,15 @@ CREATE TABLE loop_state (
     body TEXT NOT NULL,
     CONSTRAINT pk_loop_state PRIMARY KEY (model)
 );
+CREATE TABLE model_annotation (
+    entity_id VARCHAR(36) NOT NULL,
+    seq INTEGER NOT NULL,
+    name VARCHAR(100) NOT NULL,
+    value TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    actor VARCHAR(200) NOT NULL,
+    CONSTRAINT pk_model_annotation PRIMARY KEY (entity_id, seq, name)
+);
 CREATE TABLE monitor_alert (
     id VARCHAR(36) NOT NULL,
     model VARCHAR(200) NOT NULL,

@@ -233,8 +233,10 @@ class _Sweep:
         changed: list[str] = []
         for part in in_parts(lost):
             found = among("id", part)
-            query = f"SELECT id, facets FROM version WHERE id IN ({found.sql}) AND state = 'LIVE'{tx.locking}"  # noqa: S608 - names only
+            query = f"SELECT id, state, facets FROM version WHERE id IN ({found.sql}){tx.locking}"  # noqa: S608 - names only
             for row in tx.rows(query, **found.values):
+                if '"collected":' in row["facets"] or (row["state"] == "LIVE" and row["id"] in self._needs.models):
+                    continue  # said already, or a deleted model that was taken back meanwhile
                 facets = to_json(from_json(row["facets"]) | {"collected": at.isoformat()})
                 tx.run(
                     "UPDATE version SET state = 'DELETED', facets = :facets WHERE id = :id", id=row["id"], facets=facets

@@ -60,7 +60,8 @@ class Needs:
     marked: set[str] = field(default_factory=set)  # digests that are needed
     manifests: dict[str, str] = field(default_factory=dict)  # digests that name further ones, with their kind
     dropped: list[str] = field(default_factory=list)  # keys of cache entries that go
-    versions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # artifact versions of expired runs: their blobs
+    versions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # versions whose payload goes: their blobs
+    models: set[str] = field(default_factory=set)  # those of them that are deleted models; others are of expired runs
     sources: set[str] = field(default_factory=set)  # records of captured sources of expired runs
 
     def mark(self, text: str) -> None:
@@ -74,8 +75,9 @@ def survey(tx: Transaction, blobs: BlobStore, rules: Retention, now: datetime) -
     """Find out what is needed, in one reading transaction."""
     needs = Needs()
     before = micros(now - timedelta(days=rules.keep_days))
+    forgotten = _deleted_models(tx, blobs, needs, before)
     _choose_runs(tx, needs, rules, before)
-    _mark_executions(tx, needs)
+    _mark_executions(tx, needs, forgotten)
     _mark_versions(tx, needs)
     _mark_other_rooms(tx, needs)
     _mark_cache(tx, needs, before)
@@ -116,10 +118,11 @@ def _choose_runs(tx: Transaction, needs: Needs, rules: Retention, before: int) -
     anchored = {
         row["id"]
         for row in tx.rows(
-            "SELECT DISTINCT COALESCE(x.parent_id, x.id) AS id FROM edge e JOIN version v ON v.id = e.src"
+            "SELECT DISTINCT COALESCE(x.parent_id, x.id) AS id, e.src FROM edge e JOIN version v ON v.id = e.src"
             " JOIN entity n ON n.id = v.entity_id JOIN execution x ON x.id = e.dst"
             " WHERE e.relation = 'generated' AND n.kind NOT IN ('artifact', 'environment')"
         )
+        if row["src"] not in needs.versions
     }
     seen: dict[str, int] = {}
     runs = tx.rows(
@@ -134,9 +137,36 @@ def _choose_runs(tx: Transaction, needs: Needs, rules: Retention, before: int) -
         (needs.kept if stays else needs.expired).append(run["id"])
 
 
-def _mark_executions(tx: Transaction, needs: Needs) -> None:
+def _deleted_models(tx: Transaction, blobs: BlobStore, needs: Needs, before: int) -> set[str]:
+    """List the model versions that were deleted before the time kept, and return the bundles no living version has."""
+    rows = tx.rows(
+        "SELECT v.id, v.digest, v.facets FROM version v JOIN entity n ON n.id = v.entity_id"
+        " WHERE n.kind = 'model' AND v.state = 'DELETED'"
+    )
+    forgotten: set[str] = set()
+    for row in rows:
+        facets = from_json(row["facets"])
+        if micros(datetime.fromisoformat(facets["deleted"]["at"])) < before:
+            needs.versions[row["id"]] = (row["digest"], *_forms(blobs, row["digest"]))
+            needs.models.add(row["id"])
+            forgotten.add(row["digest"])
+    living = tx.rows("SELECT DISTINCT digest FROM version WHERE state = 'LIVE'")
+    return forgotten - {row["digest"] for row in living}
+
+
+def _forms(blobs: BlobStore, bundle: str) -> list[str]:
+    """Return the digests of a bundle's stored forms; its manifest names further ones, as that of the code."""
+    try:
+        return [form["digest"] for form in from_json(blobs.get(bundle).decode()).get("formats", ())]
+    except (MissingBlob, CorruptBlob, ValueError, AttributeError):
+        return []
+
+
+def _mark_executions(tx: Transaction, needs: Needs, forgotten: set[str]) -> None:
     for row in tx.rows("SELECT facets FROM execution WHERE kind NOT IN ('run', 'step')"):
         needs.mark(row["facets"])
+    needs.marked -= forgotten  # an evaluation that names a bundle does not need it
+    needs.manifests = {digest: kind for digest, kind in needs.manifests.items() if digest not in forgotten}
     keys: set[str] = set()
     for part in in_parts(needs.kept):
         found = among("id", part)
@@ -148,20 +178,22 @@ def _mark_executions(tx: Transaction, needs: Needs) -> None:
 
 
 def _mark_versions(tx: Transaction, needs: Needs) -> None:
-    """Mark all but artifacts; of those, the ones that a name or something other than a run points to."""
+    """Mark all but artifacts and deleted models; of artifacts, what a name or something other than a run points to."""
     named = tx.rows(
-        "SELECT v.digest, v.media_type, v.facets FROM version v JOIN entity n ON n.id = v.entity_id"
+        "SELECT v.id, v.digest, v.media_type, v.facets FROM version v JOIN entity n ON n.id = v.entity_id"
         " WHERE n.kind NOT IN ('artifact', 'environment')"
     )
     named += tx.rows(
-        "SELECT v.digest, v.media_type, v.facets FROM version v JOIN alias a ON a.version_id = v.id"
+        "SELECT v.id, v.digest, v.media_type, v.facets FROM version v JOIN alias a ON a.version_id = v.id"
         " WHERE a.valid_to IS NULL"
     )
     named += tx.rows(
-        "SELECT DISTINCT v.digest, v.media_type, v.facets FROM version v JOIN edge e ON e.dst = v.id"
+        "SELECT DISTINCT v.id, v.digest, v.media_type, v.facets FROM version v JOIN edge e ON e.dst = v.id"
         " JOIN execution x ON x.id = e.src WHERE x.kind NOT IN ('run', 'step')"
     )
     for row in named:
+        if row["id"] in needs.versions:
+            continue  # deleted long enough ago
         needs.marked.add(row["digest"])
         needs.mark(row["facets"])
         if row["media_type"].startswith("application/vnd.tidewheel."):

@@ -8,11 +8,11 @@ from datetime import datetime
 
 from tidewheel.errors import Conflict
 from tidewheel.lineage.read import alias_history as all_pointings
-from tidewheel.lineage.read import current_alias, find_entity, get_version, list_aliases, resolve
+from tidewheel.lineage.read import current_alias, find_entity, get_version, list_aliases
 from tidewheel.lineage.records import Alias
 from tidewheel.lineage.write import move_alias
 from tidewheel.registry.scope import Scope, moment, reading, writing
-from tidewheel.registry.versions import KIND
+from tidewheel.registry.versions import KIND, LIVE, live_version, lock_model
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -37,12 +37,14 @@ def set_alias(
     """Point an alias of a model to a version from now on; None takes the alias away.
 
     Nothing happens when it points there already. The move is a governing event. Inside the caller's transaction
-    `at` must be given. Raises NotFound for an unknown model or version, InvalidInput for a name that cannot be kept.
+    `at` must be given. Raises NotFound for an unknown model or version, Conflict for a deleted one, InvalidInput for a
+    name that cannot be kept.
     """
     when = moment(scope, at)
     with writing(scope) as tx:
         entity_id = find_entity(tx, KIND, name).id
-        version_id = resolve(tx, KIND, f"{name}:{seq}").id if seq is not None else None
+        lock_model(tx, entity_id)
+        version_id = live_version(tx, name, seq).id if seq is not None else None
         held = current_alias(tx, entity_id, alias)
         if held is None and version_id is None:
             return Holding(name=alias, seq=None, valid_from=when, valid_to=None, by=by, reason=reason)
@@ -62,7 +64,9 @@ def rollback(
     when = moment(scope, at)
     with writing(scope) as tx:
         entity_id = find_entity(tx, KIND, name).id
-        stack = _promotions(list(reversed(all_pointings(tx, entity_id, alias))))
+        lock_model(tx, entity_id)
+        held = _promotions(list(reversed(all_pointings(tx, entity_id, alias))))
+        stack = [each for each in held[:-1] if get_version(tx, each).state == LIVE] + held[-1:]
         if len(stack) < 2:
             raise Conflict(
                 f"No other version was {alias} of {name} before.", f"Name one: tidewheel models promote {name} VERSION"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Float, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Table, Text
 
 from tidewheel.database.schema import Utc, metadata
 
@@ -21,4 +21,15 @@ deployment = Table(
     Column("at", Utc, nullable=False),
     Column("actor", String(200), nullable=False),
     Column("reason", Text, nullable=False),
+)
+
+annotation = Table(
+    "model_annotation",
+    metadata,
+    Column("entity_id", String(36), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(100), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", String(200), nullable=False),
 )

@@ -13,7 +13,7 @@ from tidewheel.errors import Conflict, InvalidInput, NotFound
 from tidewheel.lineage.read import find_entity, resolve
 from tidewheel.lineage.write import append_event, ensure_entity, link
 from tidewheel.registry.scope import Scope, moment, reading, writing
-from tidewheel.registry.versions import KIND
+from tidewheel.registry.versions import KIND, LIVE, live_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ def rollback_traffic(scope: Scope, model: str, *, by: str, reason: str, at: date
         newest = _locked(tx, model)
         stack = _settled(list(reversed(_history(tx, model))))
         on_trial = newest is not None and newest.challenger is not None
-        back = stack if on_trial else stack[:-1]
+        back = [seq for seq in (stack if on_trial else stack[:-1]) if _lives(tx, model, seq)]
         if newest is None or not back:
             raise Conflict(
                 f"There is no earlier traffic of {model} to go back to.",
@@ -115,6 +115,11 @@ def rollback_traffic(scope: Scope, model: str, *, by: str, reason: str, at: date
             model=model, seq=1, champion=back[-1], salt=newest.salt, undo=True, at=when, by=by, reason=reason
         )
         return _append(tx, wanted, newest)
+
+
+def _lives(tx: Transaction, model: str, seq: int) -> bool:
+    """Whether a version can be gone back to: one that was deleted cannot."""
+    return resolve(tx, KIND, f"{model}:{seq}").state == LIVE
 
 
 def _check(wanted: Traffic) -> None:
@@ -151,7 +156,7 @@ def _append(tx: Transaction, wanted: Traffic, before: Traffic | None) -> Traffic
     traffic = replace(wanted, seq=before.seq + 1 if before else 1)
     entity = find_entity(tx, KIND, traffic.model)
     arms = {"champion": traffic.champion, "challenger": traffic.challenger}
-    versions = {arm: resolve(tx, KIND, f"{traffic.model}:{seq}") for arm, seq in arms.items() if seq is not None}
+    versions = {arm: live_version(tx, traffic.model, seq) for arm, seq in arms.items() if seq is not None}
     row = {key: value for key, value in asdict(traffic).items() if key != "by"}
     row |= {"actor": traffic.by, "at": micros(traffic.at)}
     places = ", ".join(f":{name}" for name in row)

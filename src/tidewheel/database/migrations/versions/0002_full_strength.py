@@ -15,6 +15,7 @@ def upgrade() -> None:
     _step_flight()
     _triggers()
     _outbox()
+    _model_annotation()
     # What is added here and in a room's tables.py goes into schema.sql too: python scripts/write_schema.py
 
 
@@ -98,3 +99,16 @@ def _outbox() -> None:
     op.add_column("outbox", sa.Column("parked", sa.BigInteger))
     op.add_column("outbox", sa.Column("error", sa.Text))
     op.create_index(op.f("ix_outbox_sink_stream"), "outbox", ["sink", "stream", "seq"])
+
+
+def _model_annotation() -> None:
+    op.create_table(
+        "model_annotation",
+        sa.Column("entity_id", sa.String(36), nullable=False),
+        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("name", sa.String(100), nullable=False),
+        sa.Column("value", sa.Text, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("actor", sa.String(200), nullable=False),
+        sa.PrimaryKeyConstraint("entity_id", "seq", "name", name=op.f("pk_model_annotation")),
+    )
