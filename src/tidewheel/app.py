@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tidewheel.pipelines.runs import Run, RunEvent
     from tidewheel.pipelines.sweep import Ranking, Sweep
 
-ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "rollout", "triggers", "loop")
+ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "serving", "rollout", "triggers", "loop")
 
 
 def import_tables() -> None:

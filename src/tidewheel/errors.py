@@ -134,6 +134,14 @@ class NotReady(TidewheelError, RuntimeError):
     """What was asked for is not there yet; asking again later helps."""
 
 
+class Overloaded(TidewheelError, RuntimeError):
+    """More work waits than can be done in time; `seconds` says after which to ask again."""
+
+    def __init__(self, what: str, mend: str, *, seconds: int = 1) -> None:
+        super().__init__(what, mend)
+        self.seconds = seconds
+
+
 class ModelFailed(TidewheelError, RuntimeError):
     """A served model could not score a request that fits its signature."""
 
@@ -144,3 +152,7 @@ class EnvironmentUnavailable(TidewheelError, RuntimeError):
 
 class Unauthorized(TidewheelError, PermissionError):
     """A caller has not shown that it may do what it asks for."""
+
+
+class Forbidden(TidewheelError, PermissionError):
+    """A caller is known, and may not do what it asks for."""

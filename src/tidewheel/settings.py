@@ -39,6 +39,10 @@ class Settings:
     serve_host: str = "127.0.0.1"  # address of the prediction server
     serve_port: int = 8600  # TCP port of the prediction server
     public: bool = False  # whether servers may listen on other addresses than this machine's own
+    anonymous: bool = False  # whether predictions need no API key, because a proxy in front asks for credentials
+    access_log: str = ""  # where a line per request goes: stderr or a file; empty: nowhere
+    otel: str = ""  # OpenTelemetry collector that is sent a span per request, http(s)://host:4318; empty: none
+    log: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # tables [<environment>.log.<model>], "*": all
     web_host: str = "127.0.0.1"  # address of the page
     web_port: int = 8601  # TCP port of the page
     tick_seconds: float = 0.25  # pause between two looks of the conductor, in seconds; an idle look costs 1-2 ms of CPU
@@ -102,7 +106,7 @@ def _table(file: Path, environment: str) -> dict[str, Any]:
 def _variables() -> dict[str, Any]:
     prefix = "TIDEWHEEL_"
     found = {key.removeprefix(prefix).lower(): value for key, value in os.environ.items() if key.startswith(prefix)}
-    return {name: value for name, value in found.items() if name in _names() - {"executors", "approvers"}}
+    return {name: value for name, value in found.items() if name in _names() - {"executors", "approvers", "log"}}
 
 
 def _names() -> set[str]:
@@ -113,7 +117,7 @@ def _typed(name: str, value: object, base: Path) -> object:
     try:
         if name == "home":
             return (base / Path(str(value)).expanduser()).resolve()
-        if name == "executors":
+        if name in ("executors", "log"):
             return _tables(value)
         if name == "approvers":
             return _groups(value)
@@ -121,7 +125,7 @@ def _typed(name: str, value: object, base: Path) -> object:
             return str((base / Path(str(value)).expanduser()).resolve()) if value else ""
         if name.endswith("_port") or name == "keep_runs":
             return _whole(name, int(str(value)))
-        if name == "public":
+        if name in ("public", "anonymous"):
             return _flag(str(value))
         if name in ("tick_seconds", "lease_seconds", "storage_patience", "keep_days"):
             return _seconds(name, float(str(value)))
@@ -132,7 +136,7 @@ def _typed(name: str, value: object, base: Path) -> object:
 
 def _tables(value: object) -> Mapping[str, Mapping[str, Any]]:
     if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
-        raise ValueError("options of executors stand in tables such as [dev.executors.process]")
+        raise ValueError("options stand in tables such as [dev.executors.process] or [dev.log.bikes]")
     return value
 
 

@@ -10,6 +10,20 @@ CREATE TABLE alias (
     CONSTRAINT pk_alias PRIMARY KEY (id)
 );
 CREATE INDEX ix_alias_entity_id ON alias (entity_id);
+CREATE TABLE api_key (
+    id VARCHAR(36) NOT NULL,
+    name VARCHAR(200) NOT NULL,
+    digest VARCHAR(64) NOT NULL,
+    models TEXT NOT NULL,
+    verbs TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    actor VARCHAR(200) NOT NULL,
+    expires BIGINT,
+    revoked BIGINT,
+    CONSTRAINT pk_api_key PRIMARY KEY (id),
+    CONSTRAINT uq_api_key_name UNIQUE (name),
+    CONSTRAINT uq_api_key_digest UNIQUE (digest)
+);
 CREATE TABLE data_segment (
     entity_id VARCHAR(36) NOT NULL,
     digest VARCHAR(80) NOT NULL,
@@ -43,6 +57,7 @@ CREATE TABLE deployment (
     at BIGINT NOT NULL,
     actor VARCHAR(200) NOT NULL,
     reason TEXT NOT NULL,
+    strategy TEXT DEFAULT '' NOT NULL,
     CONSTRAINT pk_deployment PRIMARY KEY (model, seq)
 );
 CREATE TABLE edge (

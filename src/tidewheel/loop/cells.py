@@ -37,14 +37,15 @@ class Sorted:
 def sort_rows(rows: Sequence[LabelledRow], names: Mapping[int, Sequence[str]], schema: Schema, label: str) -> Sorted:
     """Return the rows as a table of the dataset; `names` are the features of each model version.
 
-    A column of the dataset that the model is not asked with is not known, and stays empty; the time column is the
+    A column of the dataset that the model is not asked with, or that is redacted in the log, stays empty; the time column is the
     moment of the prediction. One bad label costs one row, not its neighbours.
     """
     records: list[dict[str, Any]] = []
     problems: list[str] = []
     for row in rows:
         served = zip(names[row.prediction.version], row.prediction.features[row.row], strict=True)
-        record: dict[str, Any] = dict(served)
+        redacted = row.prediction.redacted
+        record: dict[str, Any] = {name: value for place, (name, value) in enumerate(served) if place not in redacted}
         record[label] = row.label
         if schema.time is not None and schema.time not in record:
             record[schema.time] = from_micros(row.prediction.at)

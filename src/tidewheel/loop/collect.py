@@ -48,7 +48,7 @@ class Collector:
             self._stored = self._reached = claim.state.cursor
             self._waiting = []
         found = self._joiner.labelled(self._reached)
-        self._waiting += found.rows
+        self._waiting += [row for row in found.rows if row.kept]
         self._reached = found.cursor
 
     def keep(self, claim: Claim) -> None:

@@ -89,7 +89,7 @@ def add_traffic(
             before = counted.get(name)
             counted[name] = counts.tolist() if before is None else (np.asarray(before) + counts).tolist()
     return OpenTraffic(
-        rows=window.rows + sum(len(record.features) for record in answered),
+        rows=window.rows + sum(len(record.output) for record in answered),
         start=window.start or records[0].at,
         end=max(window.end, records[-1].at),
         cells=counted,
@@ -142,14 +142,15 @@ def holds_answer(row: LabelledRow, version: int) -> bool:
 
 
 def _features(records: Sequence[Prediction], names: FieldNames) -> dict[str, Sequence[Any] | NDArray[Any]]:
-    """Turn rows into columns by name; versions may order their features differently."""
+    """Turn rows into columns by name; versions may order their features differently, and rules redact some."""
     columns: dict[str, list[Any]] = {}
-    for version in dict.fromkeys(record.version for record in records):
+    for version, redacted in dict.fromkeys((record.version, record.redacted) for record in records):
         fields = names(version)
-        own = (record for record in records if record.version == version)
+        own = (record for record in records if (record.version, record.redacted) == (version, redacted))
         rows = [row for record in own for row in record.features if len(row) == len(fields)]
-        for name, values in zip(fields, zip(*rows, strict=True), strict=False):
-            columns.setdefault(name, []).extend(values)
+        for place, (name, values) in enumerate(zip(fields, zip(*rows, strict=True), strict=False)):
+            if place not in redacted:
+                columns.setdefault(name, []).extend(values)
     return dict(columns)
 
 

@@ -284,7 +284,7 @@ def _until_full(records: Sequence[Prediction], rows: int) -> int:
     """Return how many records it takes to hold at least so many predicted rows; all of them if they do not."""
     held = 0
     for taken, record in enumerate(records, start=1):
-        held += len(record.features) if record.status == ANSWERED else 0
+        held += len(record.output) if record.status == ANSWERED else 0
         if held >= rows:
             return taken
     return len(records)

@@ -29,7 +29,12 @@ class LabelledRow:
     @property
     def id(self) -> str:
         """The row id that the outcome named."""
-        return row_id(self.prediction.id, self.row, len(self.prediction.features))
+        return row_id(self.prediction.id, self.row, len(self.prediction.output))
+
+    @property
+    def kept(self) -> bool:
+        """Whether its features stand in the log, and were not left out of it by a rule."""
+        return self.row < len(self.prediction.features)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

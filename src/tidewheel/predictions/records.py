@@ -42,19 +42,18 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     propensity: float  # probability with which the split gives this arm, 0 to 1; 1 for pinned
     unit: str  # what the split was keyed on; empty when it was the request id
     status: int  # 200 answered; 4xx refused, the caller's mistake; 5xx the arm failed
-    features: Sequence[Sequence[Value]]  # rows in the order of that version's signature; empty when refused
+    features: Sequence[Sequence[Value]]  # rows in the order of that version's signature; empty when refused or not kept
     output: Sequence[Value]  # one prediction per row; empty unless status is 200
     probability: Sequence[Sequence[float]] | None = None  # [row, class], in the order of the signature's classes
     latency_us: int = 0  # from the request's last byte to the arm's answer, microseconds
     other: Other | None = None  # the other arm's answer under paired traffic
     error: str = ""  # what was wrong, unless status is 200
     route: Route = "split"  # chosen by the split, named by the caller, in place of a failure, or refused unscored
+    redacted: tuple[int, ...] = ()  # columns of the features that a rule has dropped, hashed or masked
     deployment: int = 0  # seq of the traffic row that decided, where the frozen policy stands; 0: written before
     strategy: str = ""  # kind of the strategy that decided; empty: champion and challenger
     experiment: str = ""  # name of the experiment that the unit takes part in
-    parts: Sequence[
-        Other
-    ] = []  # what other versions said that had a part in the answer: stages, members of an ensemble
+    parts: Sequence[Other] = []  # what other versions said that had a part in the answer
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):

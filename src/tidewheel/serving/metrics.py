@@ -23,8 +23,15 @@ class Counters:
     fallbacks: int = 0  # challenger failures that the champion answered
     paired_failures: int = 0  # failures of the other arm under paired traffic
     dropped: int = 0  # log records that were given up because the disk did not take them
+    payloads_dropped: int = 0  # log records kept without features because the disk was full or slow
+    deferred: int = 0  # log records written after their answers left because the disk was slow
     outcomes: int = 0  # outcomes accepted
     outcomes_refused: int = 0  # outcomes that the disk did not take; the caller was told to send them again
+    shadow_dropped: int = 0  # requests whose shadow was not scored, because too many waited
+    shadow_scored: int = 0  # answers of challengers in the shadow; this and the next three are the shadow thread's
+    shadow_failures: int = 0  # of them failed
+    shadow_differing: int = 0  # of them otherwise than the champion's in some row
+    shadow_lost: int = 0  # records of shadows that the disk did not take
     swaps: int = 0  # deployments that went live
     swaps_refused: int = 0  # deployments that could not be loaded
 
@@ -70,8 +77,15 @@ def families(endpoints: Mapping[str, Counters]) -> Iterator[Family]:
         ("fallbacks_total", "fallbacks", "Challenger failures that the champion answered."),
         ("paired_failures_total", "paired_failures", "Failures of the other arm under paired traffic."),
         ("log_dropped_total", "dropped", "Log records given up because the disk did not take them."),
+        ("log_payloads_dropped_total", "payloads_dropped", "Log records kept without features: a full or slow disk."),
+        ("log_deferred_total", "deferred", "Log records written after their answers: a slow disk."),
         ("outcomes_total", "outcomes", "Outcomes accepted."),
         ("outcomes_refused_total", "outcomes_refused", "Outcomes that the disk did not take."),
+        ("shadow_dropped_total", "shadow_dropped", "Requests whose shadow was not scored: too many waited."),
+        ("shadow_scored_total", "shadow_scored", "Answers of challengers in the shadow."),
+        ("shadow_failures_total", "shadow_failures", "Failures of challengers in the shadow."),
+        ("shadow_differing_total", "shadow_differing", "Answers in the shadow that differ from the champion's."),
+        ("shadow_lost_total", "shadow_lost", "Records of shadows that the disk did not take."),
         ("swaps_total", "swaps", "Deployments that went live."),
         ("swaps_refused_total", "swaps_refused", "Deployments that could not be loaded."),
     ):

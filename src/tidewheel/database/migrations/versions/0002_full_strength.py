@@ -15,7 +15,9 @@ def upgrade() -> None:
     _step_flight()
     _triggers()
     _outbox()
+    _api_key()
     _model_annotation()
+    op.add_column("deployment", sa.Column("strategy", sa.Text, nullable=False, server_default=""))
     # What is added here and in a room's tables.py goes into schema.sql too: python scripts/write_schema.py
 
 
@@ -111,4 +113,22 @@ def _model_annotation() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("actor", sa.String(200), nullable=False),
         sa.PrimaryKeyConstraint("entity_id", "seq", "name", name=op.f("pk_model_annotation")),
+    )
+
+
+def _api_key() -> None:
+    op.create_table(
+        "api_key",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("name", sa.String(200), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("models", sa.Text, nullable=False),
+        sa.Column("verbs", sa.Text, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("actor", sa.String(200), nullable=False),
+        sa.Column("expires", sa.BigInteger),
+        sa.Column("revoked", sa.BigInteger),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_key")),
+        sa.UniqueConstraint("name", name=op.f("uq_api_key_name")),
+        sa.UniqueConstraint("digest", name=op.f("uq_api_key_digest")),
     )
