@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tidewheel.pipelines.pipeline import pipeline
     from tidewheel.pipelines.secrets import secret
     from tidewheel.pipelines.step import step
+    from tidewheel.project import load
     from tidewheel.project import open_app as open  # noqa: A004 - read as tidewheel.open
     from tidewheel.rollout import rollouts
 
@@ -31,6 +32,7 @@ _NAMES = {
     "champion": ("tidewheel.pipelines.inputs", "champion"),
     "gates": ("tidewheel.evaluation.gates", ""),
     "latest": ("tidewheel.pipelines.inputs", "latest"),
+    "load": ("tidewheel.project", "load"),
     "open": ("tidewheel.project", "open_app"),
     "pipeline": ("tidewheel.pipelines.pipeline", "pipeline"),
     "rollouts": ("tidewheel.rollout.rollouts", ""),
@@ -48,6 +50,7 @@ __all__ = [
     "champion",
     "gates",
     "latest",
+    "load",
     "open",
     "pipeline",
     "rollouts",

@@ -20,6 +20,7 @@ from tidewheel.cli import (
     reproduce,
     rerun,
     runs,
+    score,
     servers,
     ship,
     sweep,
@@ -43,6 +44,7 @@ def _empty() -> typer.Typer:
 COMMANDS = (
     *servers.COMMANDS,
     *ship.COMMANDS,
+    *score.COMMANDS,
     *runs.COMMANDS,
     *approve.COMMANDS,
     *journal.COMMANDS,

@@ -1,0 +1,78 @@
+"""`tidewheel score`: a model over a file, a folder, a URL or a dataset."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidewheel.cli.opened import opened
+from tidewheel.cli.show import Command, HomeOption, JsonFlag, json_out
+
+if TYPE_CHECKING:
+    from tidewheel.scoring.batch import Progress
+
+PAUSE = 0.2  # seconds between two pictures of the progress
+LINE_PAUSE = 10.0  # seconds between two lines of it where nobody looks
+
+
+def score(
+    *,
+    model: Annotated[str, typer.Argument(help="Model: bikes, bikes:3, bikes@champion or a bundle's digest.")],
+    data: Annotated[str, typer.Argument(help="File, folder, glob, URL (s3://...) or dataset.")],
+    out: Annotated[str, typer.Argument(help="File or URL to write: .parquet, .csv, .ndjson or .arrow.")],
+    keep: Annotated[list[str] | None, typer.Option("--keep", help="Column of the input to keep; repeatable.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes that score.")] = 1,
+    on: Annotated[str, typer.Option("--on", help="Where to score: here or ray.")] = "here",
+    ray_address: Annotated[str, typer.Option("--ray-address", help="Address of the Ray cluster.")] = "auto",
+    log: Annotated[bool, typer.Option("--log", help="Write every row to the prediction log, to be monitored.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Load a pickle, which runs its maker's code.")] = False,
+    home: HomeOption = "",
+    json: JsonFlag = False,
+) -> None:
+    """Score data of any size into a file; given again after a kill, it goes on where it was."""
+    from tidewheel.scoring.batch import Wishes, score_files
+    from tidewheel.scoring.loaded import load_model
+
+    wishes = Wishes(keep=tuple(keep or ()), jobs=jobs, on=on, ray_address=ray_address, log=log, overwrite=overwrite)
+    with opened(home) as store, shown() as tell:
+        done = score_files(store, load_model(store, model, trust=trust), data, out, wishes=wishes, tell=tell)
+    if json:
+        json_out(done)
+        return
+    went_on = f" ({done.resumed:,} were scored before)" if done.resumed else ""
+    print(f"{done.rows:,} rows scored by {done.model} into {done.out}{went_on}: run {done.run_id}")
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[Progress], None]]:
+    """Show the progress on the screen: one line that changes, or a line now and then where it goes to a file."""
+    told = time.monotonic()
+    live = sys.stderr.isatty()
+
+    def tell(progress: Progress) -> None:
+        nonlocal told
+        last = progress.rows == progress.total
+        if not last and time.monotonic() - told < (PAUSE if live else LINE_PAUSE):
+            return
+        told = time.monotonic()
+        print(_line(progress), end="\r" if live and not last else "\n", file=sys.stderr, flush=True)
+
+    yield tell
+
+
+def _line(progress: Progress) -> str:
+    share = progress.rows / max(progress.total, 1)
+    left = (progress.total - progress.rows) / progress.rate if progress.rate else 0.0
+    return (
+        f"scored {progress.rows:,} of {progress.total:,} rows ({share:.0%}), {progress.rate:,.0f} per second,"
+        f" {left:.0f} s left  "
+    )
+
+
+COMMANDS = (Command(function=score, example="tidewheel score bikes@champion rides.parquet scored.parquet --keep id"),)

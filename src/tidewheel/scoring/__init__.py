@@ -1,0 +1,1 @@
+"""Scoring without a server: in this process, over files, on Ray, ahead of time."""
