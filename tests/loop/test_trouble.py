@@ -329,6 +329,30 @@ def test_the_conductor_keeps_ticking_other_loops(
         status(store, "aples")
 
 
+def test_a_loop_that_is_busy_keeps_no_other_one_waiting(store: Store, orchard: ModuleType) -> None:
+    """The first loop waits, in its own tick, for what only a tick of the second one brings."""
+    orchard.plant(store)
+    stop, brought = threading.Event(), threading.Event()
+    waited: list[bool] = []
+
+    class Waiting:
+        name = "waiting"
+
+        def due(self, context: Any) -> None:
+            waited.append(brought.wait(60))
+            stop.set()
+
+    class Bringing:
+        name = "bringing"
+
+        def due(self, context: Any) -> None:
+            brought.set()
+
+    loops = [orchard.make_loop(on=[Waiting()]), orchard.make_loop(model="pears", on=[Bringing()])]
+    conduct(store, loops, stop=stop, seconds=0.0)
+    assert waited[0] is True
+
+
 def test_the_pause_doubles_while_a_loop_fails_and_only_then(store: Store, orchard: ModuleType) -> None:
     turn, clock = Turn(Ticker(store, orchard.make_loop()), 1.0), [0.0]
     pauses = []

@@ -46,14 +46,32 @@ class Turn:
 def conduct(
     store: Store, loops: Sequence[Loop], *, stop: threading.Event, seconds: float = 1.0, executor: str = "inline"
 ) -> None:
-    """Tick each loop every `seconds` until `stop` is set; a loop that fails waits longer, and alone."""
+    """Tick each loop every `seconds` until `stop` is set; a loop that trains or fails keeps no other one waiting.
+
+    The first loop is ticked in this thread, where a step can be interrupted; each further one in a thread of its own.
+    """
     turns = [Turn(Ticker(store, loop, executor), seconds) for loop in loops]
+    threads = [
+        threading.Thread(target=_keep_turning, args=(turn, stop), name=f"tidewheel-{turn.ticker.loop.model}")
+        for turn in turns[1:]
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        _keep_turning(turns[0] if turns else None, stop, store, seconds)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _keep_turning(turn: Turn | None, stop: threading.Event, store: Store | None = None, seconds: float = 1.0) -> None:
     while not stop.is_set():
-        for turn in turns:
+        if turn is not None:
             turn.take()
-        if store.sinks:
+        if store is not None and store.sinks:
             _tell(store)
-        stop.wait(max(min(turn.due for turn in turns) - time.monotonic(), 0.0) if turns else seconds)
+        stop.wait(max(turn.due - time.monotonic(), 0.0) if turn is not None else seconds)
 
 
 def _tell(store: Store) -> None:
