@@ -154,7 +154,7 @@ def test_golden_samples_catch_another_model_under_a_right_digest(store: Store, t
         HistGradientBoostingClassifier(max_iter=10, random_state=0).fit(table.gaps, table.three.reverse()),
         example=table.gaps,
     )
-    encoded = encode_model(other, select(other.signature, table.gaps))
+    encoded = encode_model(other, select(other.signature, table.gaps))[0]
     store.blobs.put(encoded.data)
     swapped = replaced(store, bundle, formats=[encoded.entry])
     with pytest.raises(ValidationFailed, match="golden samples differently"):

@@ -64,7 +64,7 @@ def stored(model: Model, rows: pl.DataFrame) -> tuple[Model, Scorer, str, str]:
     wide = Model.restored(
         model.estimator, signature=widen(model.signature, frame), adapter=model.adapter, trust=model.trust
     )
-    encoded = encode_model(wide, frame)
+    encoded = encode_model(wide, frame)[0]
     form = format_named(encoded.entry.name)
     scorer = form.load(encoded.data, signature=wide.signature, adapter=wide.adapter)
     return wide, scorer, encoded.entry.name, encoded.entry.reason

@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from tidewheel.errors import InvalidInput, NotFound, UnsupportedFormat
 from tidewheel.models.model import Model
-from tidewheel.models.onnx_format import MATRIX, OnnxFormat, OnnxScorer
+from tidewheel.models.onnx_format import OnnxFormat, OnnxScorer
+from tidewheel.models.onnx_graphs import MATRIX
 from tidewheel.models.onnx_trees import count_trees
 from tidewheel.models.signature import Field, Signature
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,24 @@ from tidewheel.models.signature import Label, Task
 
 def check_estimator(estimator: object) -> None:
     """Refuse what cannot predict or was not fitted, with InvalidInput."""
-    if not callable(getattr(estimator, "predict", None)):
+    if not callable(predictor(estimator)):
         raise InvalidInput(
             f"A {type(estimator).__name__} has no predict method.",
-            "Give a fitted scikit-learn estimator or pipeline, or any object with predict(rows).",
+            "Give a fitted scikit-learn estimator or pipeline, a booster, a network, a callable, or any object with "
+            "predict(rows).",
         )
     if _is_sklearn(estimator) and not _fitted(estimator):
         raise InvalidInput(f"This {type(estimator).__name__} is not fitted.", "Call fit(x, y) before Model(...).")
+
+
+def predictor(estimator: Any) -> Any:
+    """Return what is called with rows: `predict`, or the estimator itself where it is a plain callable.
+
+    >>> predictor(len) is len
+    True
+    """
+    found = getattr(estimator, "predict", None)
+    return estimator if found is None and not isinstance(estimator, type) and callable(estimator) else found
 
 
 def class_labels(estimator: object) -> list[Label] | None:
@@ -34,8 +46,8 @@ def class_labels(estimator: object) -> list[Label] | None:
     return labels
 
 
-def infer_task(estimator: object, classes: list[Label] | None) -> Task:
-    """Tell whether an estimator predicts a number or a class.
+def infer_task(estimator: object, classes: list[Label] | None, default: Task | None = None) -> Task:
+    """Tell whether an estimator predicts a number or a class; `default` where it has no classes and does not say.
 
     Raises InvalidInput when it cannot be told from the estimator.
     """
@@ -46,6 +58,8 @@ def infer_task(estimator: object, classes: list[Label] | None) -> Task:
 
         if is_regressor(estimator):
             return "regression"
+    if default is not None:
+        return default
     raise InvalidInput(
         f"Whether this {type(estimator).__name__} predicts a class or a number cannot be told from it.",
         'Say so: Model(estimator, example=..., task="regression"), or "binary", or "multiclass".',
@@ -69,7 +83,7 @@ def class_path(estimator: object) -> str:
     >>> class_path(3)
     'builtins.int'
     """
-    kind = type(estimator)
+    kind: Any = estimator if inspect.isroutine(estimator) else type(estimator)
     steps = getattr(estimator, "steps", None)
     inner = f"({' > '.join(type(step).__name__ for _, step in steps)})" if isinstance(steps, list) else ""
     return f"{kind.__module__}.{kind.__qualname__}{inner}"

@@ -20,6 +20,9 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: FrameKind = "polars"  # the frame library of the example
     categories: dict[str, list[str]] = {}  # categorical columns with their levels in order
+    shape: list[int] = []  # of one row, where the estimator takes more than a flat one: [1, 28, 28]
+    dtype: str = ""  # of the tensor a network takes: float32, float64 or int64
+    output: str = ""  # what raw outputs of boosters and networks mean, see outputs.py
 
 
 def frame_kind(frame: object) -> FrameKind:
@@ -115,8 +118,9 @@ def _to_pandas(frame: pl.DataFrame, adapter: Adapter) -> Any:
 
     result = frame.to_pandas()
     for name, levels in adapter.categories.items():
-        known = result[name].where(result[name].isin(levels), None)  # a level that was never seen is no level
-        result[name] = pd.Categorical(known, categories=levels)
+        typed = pl.Series(levels).cast(frame[name].dtype).to_list()  # levels may be numbers
+        known = result[name].where(result[name].isin(typed), None)  # a level that was never seen is no level
+        result[name] = pd.Categorical(known, categories=typed)
     return result
 
 
@@ -127,7 +131,10 @@ def _array_to_polars(array: np.ndarray[Any, Any]) -> pl.DataFrame:
             "Give a two-dimensional array; for one row use array.reshape(1, -1).",
         )
     if array.ndim > 2:
-        raise InvalidInput(f"An array of shape {array.shape} is not a table.", "Give a two-dimensional array.")
+        raise InvalidInput(
+            f"An array of shape {array.shape} is not a table.",
+            "Give a two-dimensional array; only networks take rows of another shape.",
+        )
     if array.dtype == object:
         return pl.DataFrame([_series(f"x{i}", array[:, i].tolist()) for i in range(array.shape[1])])
     return pl.from_numpy(array, schema=None if array.dtype.names else [f"x{i}" for i in range(array.shape[1])])

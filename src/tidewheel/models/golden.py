@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 
 from tidewheel.errors import ValidationFailed
-from tidewheel.models.model import Model
 from tidewheel.models.parity import compare_scores, sample
 from tidewheel.models.scorer import Scorer, Scores
 from tidewheel.models.signature import Label, Signature
@@ -26,8 +25,8 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
     probabilities: list[list[float]] | None = None  # [row][class], in the order of the signature's classes
 
 
-def golden_samples(model: Model, frame: pl.DataFrame) -> Golden:
-    """Choose up to 8 rows, evenly spread, and score them with the original.
+def golden_samples(model: Scorer, frame: pl.DataFrame) -> Golden:
+    """Choose up to 8 rows, evenly spread, and score them with the original (or whichever form is given).
 
     Rows with infinite values or without a finite answer are left out: JSON cannot hold them.
     """

@@ -29,12 +29,27 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
 class FormatEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One stored form of the model."""
 
-    name: str  # onnx, skops or pickle
+    name: str  # onnx-int8, onnx, lightgbm, xgboost, pt2, skops or pickle
     digest: str  # sha256:<hex> of its bytes
     size: int  # bytes
     parity: Parity  # how it compared with the original on real rows
     reason: str = ""  # why a faster form is not here, in words
     trust: bool = False  # whether loading it runs code (a pickle)
+    golden: Golden | None = None  # its own golden answers, where they differ from the original's: quantised graphs
+
+
+class Quantisation(msgspec.Struct, frozen=True, kw_only=True):
+    """What 8-bit weights cost, measured on real rows."""
+
+    served: bool  # whether the share was reached, and the quantised graph is served
+    agreement: float  # share of rows with the same decision: the same class, or a number within 1 % of their range
+    wanted: float  # share that was asked for
+    rows: int  # rows compared
+    largest: float  # largest absolute difference of a probability or a number
+    mean: float  # mean absolute difference
+    size: int  # bytes of the quantised graph, 0 when there is none
+    of: int  # bytes of the graph it was made from
+    reason: str = ""  # why there is none, or it is not served
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +64,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     code_digest: str  # digest of the training code's closure
     baseline: Profile  # inputs and answers at training time
     golden: Golden  # rows with the answers that must come
+    quantisation: Quantisation | None = None  # what 8-bit weights cost, when they were asked for
     facets: dict[str, Any] = {}  # the caller's own facts
 
 

@@ -8,26 +8,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tidewheel.errors import InvalidInput, NotFound
-from tidewheel.models.estimator import (
-    check_estimator,
-    class_labels,
-    class_path,
-    feature_names,
-    has_probabilities,
-    infer_task,
-)
-from tidewheel.models.frames import Adapter, adapter_of, present
+from tidewheel.errors import InvalidInput
+from tidewheel.models.estimator import class_path
+from tidewheel.models.flavours import Described, Wish, flat_rows, flavour_of
+from tidewheel.models.frames import Adapter
+from tidewheel.models.outputs import Output
 from tidewheel.models.scorer import Matrix, Rows, Scores
-from tidewheel.models.signature import Field, Signature, Task, from_rows, infer_fields, select
+from tidewheel.models.signature import Label, Signature, Task, from_rows, select
 
 
 class Model:
     """A fitted estimator with its signature.
 
-    `estimator` is a scikit-learn estimator or pipeline, or any object with `predict(rows)`;
-    `example` some rows of the features it was fitted on (pandas, Polars, Arrow, NumPy);
-    `target` the label column's name, if known; `task` only where it cannot be told from the estimator.
+    `estimator` is a scikit-learn estimator or pipeline, a LightGBM or XGBoost model (booster or scikit-learn face), a
+    PyTorch network, a callable, or any object with `predict(rows)` (and `predict_proba`, if it likes);
+    `example` some rows of the features it was fitted on (pandas, Polars, Arrow, NumPy; a tensor for a network);
+    `target` the label column's name, if known; `task` only where it cannot be told from the estimator;
+    `classes` the labels in the order of its outputs, where it does not carry them (raw boosters, networks);
+    `outputs` what a network's outputs are, where last layer and shape do not tell: numbers, logits, probabilities.
     `trust=True` allows the object to be stored as a pickle when no safe format holds it.
 
     >>> from sklearn.linear_model import LinearRegression
@@ -40,20 +38,21 @@ class Model:
     """
 
     def __init__(
-        self, estimator: Any, *, example: Any, target: str = "", task: Task | None = None, trust: bool = False
+        self,
+        estimator: Any,
+        *,
+        example: Any,
+        target: str = "",
+        task: Task | None = None,
+        classes: Sequence[Label] | None = None,
+        outputs: Output | None = None,
+        trust: bool = False,
     ) -> None:
-        check_estimator(estimator)
-        classes = class_labels(estimator) if task != "regression" else None
-        signature = Signature(
-            task=task or infer_task(estimator, classes),
-            fields=_fields(estimator, example),
-            classes=classes,
-            probabilities=classes is not None and has_probabilities(estimator),
-            target=target,
-        )
+        wish = Wish(target=target, task=task, classes=classes, outputs=outputs or "")
+        described = flavour_of(estimator).describe(estimator, example, wish)
         self.estimator = estimator
-        self.signature = signature
-        self.adapter = adapter_of(example)
+        self.signature = described.signature
+        self.adapter = described.adapter
         self.trust = trust
         self._digest = ""
         self._packed = b""
@@ -71,7 +70,8 @@ class Model:
 
         Raises NotFound for a missing column, InvalidInput for values of another type.
         """
-        return self._predict(select(self.signature, frame))
+        rows = select(self.signature, flat_rows(frame))
+        return flavour_of(self.estimator).predict(self.estimator, rows, self._described())
 
     def predict_proba(self, frame: Any) -> Matrix:
         """Return class probabilities [n, classes], in the order of `signature.classes`.
@@ -83,19 +83,19 @@ class Model:
                 f"{class_path(self.estimator)} gives no probabilities.",
                 "Use predict, or wrap the estimator in CalibratedClassifierCV.",
             )
-        return self._probabilities(select(self.signature, frame))
+        probabilities = self._score(select(self.signature, flat_rows(frame))).probabilities
+        return np.empty((0, 0)) if probabilities is None else probabilities
 
     def score(self, rows: Rows) -> Scores:
         """Predict columns by name or a matrix in the order of the fields, with probabilities where there are any."""
-        return self._score(select(self.signature, rows))
+        return self._score(select(self.signature, flat_rows(rows)))
 
     def score_rows(self, rows: Sequence[Sequence[Any]]) -> Scores:
         """Predict rows of values in the order of the fields; None is a missing value."""
         return self._score(from_rows(self.signature, rows))
 
     def _score(self, frame: pl.DataFrame) -> Scores:
-        probabilities = self._probabilities(frame) if self.signature.probabilities else None
-        return Scores(self._predict(frame), probabilities)
+        return flavour_of(self.estimator).score(self.estimator, frame, self._described())
 
     def __digest__(self) -> str:
         """Return the digest of estimator, signature and frame kind: equal for equal models, in any process.
@@ -122,42 +122,5 @@ class Model:
         classes = f", {len(self.signature.classes)} classes" if self.signature.classes is not None else ""
         return f"Model({class_path(self.estimator)}, {self.signature.task}, {shape}{classes})"
 
-    def _predict(self, frame: pl.DataFrame) -> Matrix:
-        if not frame.height:
-            return np.asarray(self.signature.classes or [0.0])[:0]
-        answer = np.asarray(self.estimator.predict(present(frame, self.adapter)))
-        if answer.ndim == 2 and answer.shape[1] == 1:
-            answer = answer[:, 0]
-        if answer.shape != (frame.height,):
-            raise InvalidInput(
-                f"{class_path(self.estimator)} answered shape {answer.shape} to {frame.height} rows.",
-                "predict must return one value per row; fit one model per label.",
-            )
-        return answer
-
-    def _probabilities(self, frame: pl.DataFrame) -> Matrix:
-        if not frame.height:
-            return np.empty((0, len(self.signature.classes or ())))
-        answer = np.asarray(self.estimator.predict_proba(present(frame, self.adapter)))
-        if len(self.signature.classes or ()) == 1:
-            return answer[:, :1]  # boosting fitted on one class answers with a second, empty column
-        return answer
-
-
-def _fields(estimator: Any, example: Any) -> list[Field]:
-    fields = infer_fields(example)
-    names = feature_names(estimator)
-    if names is None or isinstance(example, np.ndarray):
-        count = getattr(estimator, "n_features_in_", len(fields))
-        if count != len(fields):
-            raise InvalidInput(
-                f"The estimator was fitted on {count} columns, the example has {len(fields)}: "
-                f"{', '.join(field.name for field in fields[:12])}.",
-                "Give example rows with exactly the fitted columns, without label and time.",
-            )
-        return fields
-    known = {field.name: field for field in fields}
-    for name in names:
-        if name not in known:
-            raise NotFound("column", name, known, "The estimator was fitted on it, the example lacks it.")
-    return [known[name] for name in names]
+    def _described(self) -> Described:
+        return Described(signature=self.signature, adapter=self.adapter)

@@ -1,4 +1,4 @@
-"""Models as ONNX: converted by skl2onnx, scored by ONNX Runtime on one thread."""
+"""Models as ONNX: converted by skl2onnx, onnxmltools or torch.onnx, scored by ONNX Runtime on one thread."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import numpy as np
 import polars as pl
 
 from tidewheel.errors import InvalidInput, UnsupportedFormat
+from tidewheel.models.boosters import library_of
 from tidewheel.models.estimator import class_path
 from tidewheel.models.frames import Adapter
 from tidewheel.models.model import Model
+from tidewheel.models.networks import is_network
+from tidewheel.models.onnx_graphs import MATRIX, booster_graph, network_graph
 from tidewheel.models.onnx_trees import TreeCount, count_trees, round_before_trees
 from tidewheel.models.scorer import Matrix, Rows, Scores
 from tidewheel.models.signature import Columns, Field, Signature, select, to_matrix
 
-MATRIX = "rows"  # the one input of a model whose columns are all numbers
 MAX_NODES = 1_000_000  # conversion takes 5 microseconds per tree node: 5 seconds and 40 MB here
 
 Number = type[np.float32] | type[np.float64] | type[np.int64]
@@ -46,6 +48,12 @@ class OnnxFormat:
 
         Raises UnsupportedFormat when skl2onnx knows no converter, a field is a datetime, or the trees are too many.
         """
+        if library_of(model.estimator) is not None:
+            yield booster_graph(model)
+            return
+        if is_network(model.estimator):
+            yield network_graph(model)
+            return
         trees = self._check(model)
         failure: Exception | None = None
         # skl2onnx never ends on an infinite threshold of a forest in float64; forests take float32 anyway.

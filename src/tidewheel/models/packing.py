@@ -8,7 +8,9 @@ from tidewheel.blobs.store import digest_of
 from tidewheel.errors import InvalidInput, UnsupportedFormat
 from tidewheel.models.frames import Adapter
 from tidewheel.models.model import Model
+from tidewheel.models.networks import is_network
 from tidewheel.models.pickle_format import dump_object, load_object
+from tidewheel.models.pt2_format import dump_network, load_network
 from tidewheel.models.signature import Signature
 from tidewheel.models.skops_format import dump_estimator, load_estimator
 
@@ -20,22 +22,23 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
 
     signature: Signature  # inputs and outputs
     adapter: Adapter  # frame kind the estimator takes
-    format: str  # skops, or pickle
+    format: str  # skops, pt2 for networks, or pickle
     trust: bool  # whether the user allowed a pickle in bundles of this model
     estimator: bytes  # the estimator in that format
 
 
 def pack(model: Model) -> bytes:
-    """Return a model as bytes, as skops where possible; the same model gives the same bytes.
+    """Return a model as bytes, as skops (a network as .pt2) where possible; the same model gives the same bytes.
 
-    Raises UnsupportedFormat when skops cannot hold it and the model does not carry trust=True.
+    Raises UnsupportedFormat when they cannot hold it and the model does not carry trust=True.
     """
     return model.packed(_pack)
 
 
 def _pack(model: Model) -> bytes:
     try:
-        form, estimator = "skops", dump_estimator(model.estimator)
+        network = is_network(model.estimator)
+        form, estimator = ("pt2", dump_network(model)) if network else ("skops", dump_estimator(model.estimator))
     except UnsupportedFormat:
         if not model.trust:
             raise
@@ -61,7 +64,8 @@ def unpack(data: bytes, *, trust: bool = False) -> Model:
         raise UnsupportedFormat(
             "This model is a pickle, which runs code when it is loaded.", "Say trust=True if you trust its maker."
         )
-    estimator = load_estimator(packed.estimator) if packed.format == "skops" else load_object(packed.estimator)
+    load = {"skops": load_estimator, "pt2": load_network}.get(packed.format, load_object)
+    estimator = load(packed.estimator)
     return Model.restored(estimator, signature=packed.signature, adapter=packed.adapter, trust=packed.trust)
 
 

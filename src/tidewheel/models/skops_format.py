@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from tidewheel.errors import UnsupportedFormat
+from tidewheel.errors import MissingExtra, UnsupportedFormat
 from tidewheel.models.estimator import class_path, single_threaded
 from tidewheel.models.frames import Adapter
 from tidewheel.models.model import Model
 from tidewheel.models.signature import Signature
 
 # What scikit-learn's own preprocessing of categories holds; a partial can only bind a function that is trusted itself.
-_HARMLESS = ("functools.partial", "numpy.dtype", "sklearn.utils.validation.check_array")
+_HARMLESS = ("collections.OrderedDict", "functools.partial", "numpy.dtype", "sklearn.utils.validation.check_array")
+_LIBRARIES = ("lightgbm", "xgboost")  # their boosters are read by their own parsers, without pickles
 _SCHEMA = "schema.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can carry
 
@@ -70,6 +71,8 @@ def load_estimator(data: bytes) -> Any:
         foreign = _foreign(needed)
         if not foreign:
             return skops.io.loads(data, trusted=needed)
+    except MissingExtra:
+        raise
     except Exception as error:
         raise UnsupportedFormat(
             f"This skops file cannot be loaded: {error}",
@@ -81,15 +84,22 @@ def load_estimator(data: bytes) -> Any:
 
 
 def _foreign(types: list[str]) -> list[str]:
-    """Return those names that are neither classes of scikit-learn nor harmless; functions never pass."""
-    return sorted(name for name in types if name not in _HARMLESS and not _is_sklearn_class(name))
+    """Return those names that are neither classes of scikit-learn or a booster nor harmless; functions never pass."""
+    return sorted(name for name in types if name not in _HARMLESS and not _is_known_class(name))
 
 
-def _is_sklearn_class(name: str) -> bool:
-    if not name.startswith("sklearn."):
+def _is_known_class(name: str) -> bool:
+    library = name.partition(".")[0]
+    if library not in ("sklearn", *_LIBRARIES):
         return False
     module, _, attribute = name.rpartition(".")
-    return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if library in _LIBRARIES and error.name == library:
+            raise MissingExtra(library, library) from error
+        return False
+    return isinstance(getattr(found, attribute, None), type)
 
 
 def _canonical(raw: bytes) -> bytes:
