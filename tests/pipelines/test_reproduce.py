@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.wheels import wheel
+from tests.contract.wheels import repacked, wheel
 
+import tidewheel
 from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.errors import EnvironmentUnavailable
 from tidewheel.fingerprint.environment import capture_environment, local_distributions
+from tidewheel.fingerprint.place import metadata_folder, requirements
 from tidewheel.pipelines.capture import Sources, read_sources
+from tidewheel.pipelines.executors.environments import find_uv
 from tidewheel.pipelines.rebuild import build_environment
 
 STEPS = """
 import os
 from pathlib import Path
 import polars as pl
-from sklearn.linear_model import LinearRegression
 from helpers import scale
-from tidewheel import Model, pipeline, step
+from tidewheel import pipeline, step
 
 NOISE = Path(os.environ.get("NOISE_FILE", "/nonexistent"))
 
@@ -35,14 +39,31 @@ def rows(n: int) -> pl.DataFrame:
     return pl.DataFrame({"a": [scale(i) + noise for i in range(n)]})
 
 @step
+def fit(table: pl.DataFrame) -> dict[str, float]:
+    return {"mean": float(table["a"].mean())}
+
+@pipeline
+def bikes(n: int = 5, seed: int = 1) -> float:
+    return fit(rows(n))["mean"]
+"""
+MODEL_STEPS = """
+import polars as pl
+from sklearn.linear_model import LinearRegression
+from helpers import scale
+from tidewheel import Model, pipeline, step
+
+@step
+def rows(n: int) -> pl.DataFrame:
+    return pl.DataFrame({"a": [scale(i) for i in range(n)]})
+
+@step
 def fit(table: pl.DataFrame) -> Model:
     return Model(LinearRegression().fit(table, table["a"] * 2.0), example=table)
 
 @pipeline
 def bikes(n: int = 5, seed: int = 1) -> float:
     table = rows(n)
-    model = fit(table)
-    return float(model.predict(table)[0])
+    return float(fit(table).predict(table)[0])
 """
 HELPERS = "def scale(i):\n    return i * 1.5\n"
 
@@ -53,6 +74,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder.parent / "home"
+        self.python = Path(sys.executable)
         self.variables = {"PYTHONHASHSEED": "0"}
         (folder / "bikes.py").write_text(STEPS)
         (folder / "helpers.py").write_text(HELPERS)
@@ -72,7 +94,7 @@ class Project:
     def call(self, *words: str) -> tuple[int, Any, str]:
         """Call tidewheel; return exit code, what it printed as JSON, and what it said besides."""
         done = subprocess.run(
-            [sys.executable, "-m", "tidewheel", *words, "--home", str(self.home), "--json"],
+            [self.python, "-m", "tidewheel", *words, "--home", str(self.home), "--json"],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -232,10 +254,18 @@ def test_what_cannot_be_reproduced_says_why(project: Project) -> None:
     assert "were collected on" in found["error"]
 
 
+def only_index(folder: Path) -> dict[str, str]:
+    """Return variables by which uv takes packages from a folder and from nowhere else, its cache included."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder.parent / "uv.toml"
+    settings.write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
+    return {"UV_CONFIG_FILE": str(settings), "UV_OFFLINE": "1", "UV_CACHE_DIR": str(folder.parent / "uv-cache")}
+
+
 def stub_index(folder: Path, packages: dict[str, str]) -> None:
     """Make a wheel with nothing in it for every package of a lock."""
-    for name, version in packages.items():
-        wheel(folder, name.replace("-", "_"), version, "")
+    for name, pinned in packages.items():
+        wheel(folder, name.replace("-", "_"), pinned, "")
 
 
 def test_the_environment_is_built_from_the_lock_and_used(project: Project, tmp_path: Path) -> None:
@@ -243,7 +273,7 @@ def test_the_environment_is_built_from_the_lock_and_used(project: Project, tmp_p
     packages = dict(capture_environment().packages)
     run = project.run()
     stub_index(tmp_path / "index", packages)
-    project.variables |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(tmp_path / "index"), "UV_OFFLINE": "1"}
+    project.variables |= only_index(tmp_path / "index")
     code, found, said = project.call("reproduce", run)
     (made,) = (path for path in (project.home / "environments").iterdir() if path.is_dir())
     left_out = {"tidewheel", *local_distributions()}
@@ -255,13 +285,53 @@ def test_the_environment_is_built_from_the_lock_and_used(project: Project, tmp_p
     assert "The process that was to run bikes again ended with" in found["error"], said
 
 
+def make_own_environment(folder: Path, variables: dict[str, str]) -> Path:
+    """Make an environment with tidewheel, editable, and what it needs, as a user would have it; return its Python."""
+    for name in requirements("tidewheel"):
+        repacked(folder.parent / "index", name)
+    uv = find_uv()
+    assert uv is not None
+    python = folder / "bin" / "python"
+    wanted = folder.parent / "wanted.txt"
+    wanted.write_text("".join(f"{name}=={version(name)}\n" for name in requirements("tidewheel")))
+    for words in (
+        ("venv", "--no-project", "--python", sys.executable, folder),
+        ("pip", "install", "--no-deps", "--python", python, "-r", wanted),
+    ):
+        subprocess.run([uv, "--quiet", *words], check=True, env={**os.environ, **variables})
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "tidewheel.pth").write_text(f"{Path(tidewheel.__file__).parents[1]}\n")
+    metadata = metadata_folder("tidewheel")
+    assert metadata is not None
+    shutil.copytree(metadata, site / metadata.name)
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_real_packages_of_the_lock_give_identical_outputs_in_an_environment_of_their_own(
+    project: Project, tmp_path: Path
+) -> None:
+    project.variables |= only_index(tmp_path / "index")
+    project.python = make_own_environment(tmp_path / "own", project.variables)
+    (project.folder / "bikes.py").write_text(MODEL_STEPS)
+    project.variables["PATH"] = f"{Path(find_uv() or '').parent}{os.pathsep}{os.environ['PATH']}"
+    run = project.run()
+    code, found, said = project.call("reproduce", run)
+    assert (code, set(verdicts(found).values())) == (0, {"identical"}), said
+    assert not [note for note in found["notes"] if "digest of the code" in note]
+    (made,) = (path for path in (project.home / "environments").iterdir() if path.is_dir())
+    assert f"polars=={version('polars')}" in (made / "lock.txt").read_text().splitlines()
+    assert not list(made.glob("lib/python*/site-packages/tidewheel*"))
+
+
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is the only index."""
     folder = tmp_path / "wheels"
     wheel(folder, "tidal_chart", "1.2", "HEIGHT = 3\n")
-    monkeypatch.setenv("UV_NO_INDEX", "1")
-    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    for name, text in only_index(folder).items():
+        monkeypatch.setenv(name, text)
     return folder
 
 

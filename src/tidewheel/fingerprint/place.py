@@ -110,6 +110,11 @@ def requirements(name: str) -> tuple[str, ...]:
     return tuple(sorted(found - {name}))
 
 
+def metadata_folder(name: str) -> Path | None:
+    """Return where the metadata of an installed distribution are; None for one that is not installed."""
+    return _folders().get(normalised(name))
+
+
 @cache
 def _direct(name: str) -> frozenset[str]:
     folder = _folders().get(name)

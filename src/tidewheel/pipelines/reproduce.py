@@ -20,6 +20,7 @@ from tidewheel.database.values import from_json, to_json
 from tidewheel.errors import Conflict, InvalidInput, MissingBlob, RunFailed
 from tidewheel.fingerprint.environment import capture_environment
 from tidewheel.fingerprint.machine import VARIABLES, this_machine
+from tidewheel.fingerprint.place import metadata_folder
 from tidewheel.lineage.read import get_version, list_used
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
@@ -250,6 +251,9 @@ def _environment(order: _Order, variables: Mapping[str, str]) -> dict[str, str]:
     engine = order.folder / "engine"
     engine.mkdir()
     (engine / "tidewheel").symlink_to(_PACKAGE)  # alone: not all that is installed beside
+    metadata = metadata_folder("tidewheel")
+    if metadata is not None:  # its version is a part of every code digest
+        (engine / metadata.name).symlink_to(metadata.resolve())
     found = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     found |= {name: str(value) for name, value in order.old.facets.get("variables", {}).items()}
     path = [*map(str, order.workspace.import_path), str(engine)]
