@@ -1,0 +1,1 @@
+"""What each feature of a row contributes to the model's answer."""
