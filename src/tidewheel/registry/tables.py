@@ -1,4 +1,4 @@
-"""Table of deployments: one row for every traffic split there ever was."""
+"""Tables of deployments, one row for every traffic split there ever was, and of what people say of models."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ deployment = Table(
     Column("at", Utc, nullable=False),
     Column("actor", String(200), nullable=False),
     Column("reason", Text, nullable=False),
+    Column("strategy", Text, nullable=False, server_default=""),
 )
 
 annotation = Table(

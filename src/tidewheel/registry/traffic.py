@@ -12,7 +12,9 @@ from tidewheel.database.transaction import Transaction
 from tidewheel.errors import Conflict, InvalidInput, NotFound
 from tidewheel.lineage.read import find_entity, resolve
 from tidewheel.lineage.write import append_event, ensure_entity, link
+from tidewheel.registry.freeze import freeze, strategy_salt
 from tidewheel.registry.scope import Scope, moment, reading, writing
+from tidewheel.registry.strategy import AnyStrategy, outlined, read, stored
 from tidewheel.registry.versions import KIND, LIVE, live_version
 
 
@@ -32,6 +34,16 @@ class Traffic:
     at: datetime  # since when
     by: str  # who or what decided
     reason: str  # why
+    strategy: AnyStrategy | None = None  # how more versions take part; None: champion, and challenger if any
+
+    def shares(self) -> dict[int, float]:
+        """Return the share of the units that is led to each version first, the champion's first of all."""
+        if self.strategy is not None:
+            found = self.strategy.shares(self.champion)
+            return dict.fromkeys((self.champion, *self.strategy.members()), 0.0) | dict(found)
+        if self.challenger is None:
+            return {self.champion: 1.0}
+        return {self.champion: 1.0 - self.share, self.challenger: self.share}
 
 
 def set_traffic(
@@ -44,6 +56,7 @@ def set_traffic(
     salt: str | None = None,
     paired: bool = False,
     fault: float = 0.0,
+    strategy: AnyStrategy | None = None,
     by: str = "",
     reason: str = "",
     at: datetime | None = None,
@@ -52,11 +65,12 @@ def set_traffic(
     """Append the split that holds from now on, with a governing event; servers follow it.
 
     Without `salt` a challenger keeps its own over all its shares, so that a growing canary only adds units.
+    A `strategy` says how more versions take part; it stands in the place of challenger, share, paired and fault.
     With `expected_seq` (0: none yet) nothing is written unless that row is still the newest.
     Inside the caller's transaction (`scope` is a connection) `at` must be given.
 
-    Raises NotFound for an unknown model or version, InvalidInput for shares outside 0 to 1 or a challenger that is
-    the champion, Conflict when somebody else has moved the traffic since.
+    Raises NotFound for an unknown model or version, InvalidInput for shares outside 0 to 1, a challenger that is
+    the champion or a strategy that cannot work, Conflict when somebody else has moved the traffic since.
     """
     wanted = Traffic(
         model=model,
@@ -70,12 +84,15 @@ def set_traffic(
         at=moment(scope, at),
         by=by,
         reason=reason,
+        strategy=strategy,
     )
     _check(wanted)
     with writing(scope) as tx:
         before = _locked(tx, model)
         _check_expected(model, before, expected_seq)
-        return _append(tx, replace(wanted, salt=salt if salt is not None else _salt(wanted, before)), before)
+        return _append(
+            tx, _frozen(replace(wanted, salt=salt if salt is not None else _salt(wanted, before)), before), before
+        )
 
 
 def current_traffic(scope: Scope, model: str) -> Traffic:
@@ -98,28 +115,39 @@ def traffic_history(scope: Scope, model: str, *, limit: int | None = None) -> li
 def rollback_traffic(scope: Scope, model: str, *, by: str, reason: str, at: datetime | None = None) -> Traffic:
     """Take back the newest decision: a canary under way ends, otherwise the champion before this one returns.
 
-    Rolling back twice goes back two champions. Raises Conflict when there is nothing to go back to.
+    A strategy returns as it was frozen, with its champion. Rolling back twice goes back two champions.
+    Raises Conflict when there is nothing to go back to.
     """
     when = moment(scope, at)
     with writing(scope) as tx:
         newest = _locked(tx, model)
         stack = _settled(list(reversed(_history(tx, model))))
         on_trial = newest is not None and newest.challenger is not None
-        back = [seq for seq in (stack if on_trial else stack[:-1]) if _lives(tx, model, seq)]
+        back = [row for row in (stack if on_trial else stack[:-1]) if _lives(tx, row)]
         if newest is None or not back:
             raise Conflict(
                 f"There is no earlier traffic of {model} to go back to.",
                 f"Name a version: tidewheel models promote {model} VERSION",
             )
+        last = back[-1]
+        salt = newest.salt if last.strategy is None else last.salt
         wanted = Traffic(
-            model=model, seq=1, champion=back[-1], salt=newest.salt, undo=True, at=when, by=by, reason=reason
+            model=model,
+            seq=1,
+            champion=last.champion,
+            salt=salt,
+            undo=True,
+            at=when,
+            by=by,
+            reason=reason,
+            strategy=last.strategy,
         )
         return _append(tx, wanted, newest)
 
 
-def _lives(tx: Transaction, model: str, seq: int) -> bool:
-    """Whether a version can be gone back to: one that was deleted cannot."""
-    return resolve(tx, KIND, f"{model}:{seq}").state == LIVE
+def _lives(tx: Transaction, row: Traffic) -> bool:
+    """Whether a row can be gone back to: one with a version that was deleted cannot."""
+    return all(resolve(tx, KIND, f"{row.model}:{seq}").state == LIVE for seq in row.shares())
 
 
 def _check(wanted: Traffic) -> None:
@@ -135,6 +163,13 @@ def _check(wanted: Traffic) -> None:
             f"There is no challenger for a share of {wanted.share} or faults of {wanted.fault}.",
             "Name the challenger's version.",
         )
+    if wanted.strategy is not None:
+        if wanted.challenger is not None or wanted.paired:
+            raise InvalidInput(
+                f"The {wanted.strategy.kind} strategy says who takes part; challenger and paired are not its own.",
+                "Name every version in the strategy.",
+            )
+        wanted.strategy.check(wanted.champion)
 
 
 def _check_expected(model: str, before: Traffic | None, expected: int | None) -> None:
@@ -147,18 +182,30 @@ def _check_expected(model: str, before: Traffic | None, expected: int | None) ->
 
 
 def _salt(wanted: Traffic, before: Traffic | None) -> str:
+    if wanted.strategy is not None:
+        held = (before.strategy, before.salt) if before else (None, "")
+        return strategy_salt(wanted.strategy, wanted.model, before.seq + 1 if before else 1, held)
     if before is not None and wanted.challenger in (None, before.challenger):
         return before.salt
     return f"{wanted.model}:{wanted.challenger or 0}:{before.seq + 1 if before else 1}"
+
+
+def _frozen(wanted: Traffic, before: Traffic | None) -> Traffic:
+    if wanted.strategy is None:
+        return wanted
+    held = before.strategy if before is not None and before.salt == wanted.salt else None
+    return replace(wanted, strategy=freeze(wanted.strategy, wanted.champion, held, at=micros(wanted.at)))
 
 
 def _append(tx: Transaction, wanted: Traffic, before: Traffic | None) -> Traffic:
     traffic = replace(wanted, seq=before.seq + 1 if before else 1)
     entity = find_entity(tx, KIND, traffic.model)
     arms = {"champion": traffic.champion, "challenger": traffic.challenger}
+    if traffic.strategy is not None:
+        arms |= {f"arm {seq}": seq for seq in traffic.strategy.members() if seq != traffic.champion}
     versions = {arm: live_version(tx, traffic.model, seq) for arm, seq in arms.items() if seq is not None}
     row = {key: value for key, value in asdict(traffic).items() if key != "by"}
-    row |= {"actor": traffic.by, "at": micros(traffic.at)}
+    row |= {"actor": traffic.by, "at": micros(traffic.at), "strategy": stored(traffic.strategy)}
     places = ", ".join(f":{name}" for name in row)
     tx.run(f"INSERT INTO deployment ({', '.join(row)}) VALUES ({places})", **row)  # noqa: S608 - names of fields
     endpoint = ensure_entity(tx, "endpoint", traffic.model, at=traffic.at)
@@ -175,10 +222,16 @@ def _append(tx: Transaction, wanted: Traffic, before: Traffic | None) -> Traffic
 
 
 def _said(traffic: Traffic) -> dict[str, Any]:
-    return {key: value for key, value in asdict(traffic).items() if key not in ("model", "at", "by")}
+    said = {key: value for key, value in asdict(traffic).items() if key not in ("model", "at", "by", "strategy")}
+    if traffic.strategy is not None:
+        said["strategy"] = outlined(traffic.strategy, traffic.champion)
+    return said
 
 
 def _text(traffic: Traffic) -> str:
+    if traffic.strategy is not None:
+        shares = ", ".join(f"version {version} gets {share:.0%}" for version, share in traffic.shares().items())
+        return f"{traffic.strategy.kind}{' again' if traffic.undo else ''}: {shares}: {traffic.reason}"
     trial = f", version {traffic.challenger} gets {traffic.share:.0%}" if traffic.challenger else ""
     again = " again" if traffic.undo else ""
     return f"version {traffic.champion} answers{again}{trial}: {traffic.reason}"
@@ -201,17 +254,23 @@ def _history(tx: Transaction, model: str, limit: int | None = None) -> list[Traf
 def _traffic(row: Mapping[str, Any]) -> Traffic:
     values = dict(row)
     flags: dict[str, Any] = {name: bool(values.pop(name)) for name in ("paired", "undo")}  # SQLite has none
-    return Traffic(by=values.pop("actor"), at=from_micros(values.pop("at")), **flags, **values)
+    told = {"by": values.pop("actor"), "at": from_micros(values.pop("at")), "strategy": read(values.pop("strategy"))}
+    return Traffic(**told, **flags, **values)
 
 
-def _settled(rows: Sequence[Traffic]) -> list[int]:
-    """Replay the rows, oldest first, and return the champions that were settled on and not rolled back since."""
-    stack: list[int] = []
+def _settled(rows: Sequence[Traffic]) -> list[Traffic]:
+    """Replay the rows, oldest first, and return those that were settled on and not rolled back since."""
+    stack: list[Traffic] = []
     for row in rows:
         if row.challenger is not None:
             continue
-        if row.undo and row.champion in stack:
-            del stack[stack.index(row.champion) + 1 :]
-        elif not stack or stack[-1] != row.champion:
-            stack.append(row.champion)
+        same = [place for place, each in enumerate(stack) if _alike(each, row)]
+        if row.undo and same:
+            del stack[same[-1] + 1 :]
+        elif not stack or not _alike(stack[-1], row):
+            stack.append(row)
     return stack
+
+
+def _alike(one: Traffic, other: Traffic) -> bool:
+    return one.champion == other.champion and one.strategy == other.strategy

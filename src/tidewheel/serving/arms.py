@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from msgspec import UNSET
 
 from tidewheel.errors import ModelFailed, TidewheelError
@@ -14,8 +15,9 @@ from tidewheel.models.scorer import Scorer
 from tidewheel.models.signature import Field, Signature
 from tidewheel.predictions.block import Block
 from tidewheel.predictions.records import Arm as ArmName
+from tidewheel.predictions.records import Other
 from tidewheel.registry.traffic import Traffic
-from tidewheel.serving.ask import Row
+from tidewheel.serving.ask import Ask, Row
 from tidewheel.serving.routing import BUCKETS, bucket, injected, threshold
 from tidewheel.serving.rows import RowCodec
 from tidewheel.serving.tensors import TensorCodec
@@ -42,6 +44,7 @@ class Arm:
     scorer: Scorer | None  # None when it could not be loaded
     form: str = ""  # stored form that is scored, such as onnx
     trouble: str = ""  # why it could not be loaded
+    golden: Sequence[Sequence[Any]] = ()  # rows that it is known to answer, values in the order of its fields
     columns: tuple[int, ...] | None = None  # places of its fields in a decoded row; None: all, in order, none left out
     fault: float = 0.0  # share of requests that a game day lets fail
     salt: str = ""  # keys that share
@@ -79,6 +82,48 @@ class Arm:
         return self.signature.classes is not None or all(map(isfinite, output))
 
 
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """Who is to answer a request. Positional, because one may be built per request."""
+
+    arm: Arm  # the version that is scored first
+    propensity: float  # probability with which it was chosen
+    experiment: str = ""  # that the unit takes part in
+
+
+class Case(Protocol):
+    """A request while a strategy works on it."""
+
+    ask: Ask  # what is to be scored
+    arm: Arm  # who was scored; the strategy puts here who answers
+    parts: Sequence[Other]  # what else was said; the strategy puts it here
+    failures: Sequence[tuple[Arm, Exception]]  # who failed before somebody answered; the strategy puts it here
+
+
+class Way(Protocol):
+    """A strategy on loaded arms: how requests are led to them, and what becomes of their answers.
+
+    Made anew with every deployment, and never changed, so that all workers decide alike.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of the strategy."""
+        ...
+
+    @property
+    def shadows(self) -> Sequence[Arm]:
+        """Versions that are scored after the answer has left."""
+        ...
+
+    def choose(self, unit: str, ask: Ask) -> Choice:
+        """Return who is scored first for a unit; the same for the same unit as long as the row holds."""
+        ...
+
+    def settle(self, cases: Sequence[Case], scored: Sequence[Answer | Exception]) -> Sequence[Answer | Exception]:
+        """Ask further versions where it takes them; return the answers in order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
     """An immutable picture of an endpoint; a swap replaces the whole of it by one assignment."""
@@ -89,6 +134,8 @@ class Deployed:
     rows: RowCodec  # decodes /predict
     tensors: TensorCodec  # decodes /v2
     places: int  # of 10,000 that lead to the challenger
+    way: Way | None = None  # the strategy; None: champion, and challenger if any
+    others: Sequence[Arm] = ()  # further arms of the strategy
 
     def route(self, unit: str) -> tuple[Arm, Arm | None, float]:
         """Return the arm for a unit, the other arm, and the probability with which the split gives that arm."""
@@ -101,23 +148,23 @@ class Deployed:
 
     def arms(self) -> Sequence[Arm]:
         """The arms, the champion first."""
-        return (self.champion,) if self.challenger is None else (self.champion, self.challenger)
+        return (self.champion, *self.others) if self.challenger is None else (self.champion, self.challenger)
 
     def shares(self) -> Sequence[tuple[Arm, float]]:
-        """The arms with the share of the units that each gets."""
-        return [
-            (arm, (self.places if arm is self.challenger else BUCKETS - self.places) / BUCKETS) for arm in self.arms()
-        ]
+        """The arms with the share of the units that is led to each first."""
+        shares = self.traffic.shares()
+        return [(arm, shares.get(arm.version, 0.0)) for arm in self.arms()]
 
     def named(self, version: str) -> Arm | None:
         """Return the arm of a version; None when it is not deployed."""
         return next((arm for arm in self.arms() if str(arm.version) == version), None)
 
 
-def extra_fields(champion: Signature, challenger: Signature) -> list[Field]:
-    """Return the columns that only the challenger reads; a request may leave them out."""
+def extra_fields(champion: Signature, *others: Signature) -> list[Field]:
+    """Return the columns that the champion does not read but another arm does; a request may leave them out."""
     known = set(champion.names)
-    return [field for field in challenger.fields if field.name not in known]
+    found = {field.name: field for other in others for field in other.fields if field.name not in known}
+    return list(found.values())
 
 
 def places_of(signature: Signature, rows: RowCodec) -> tuple[int, ...] | None:

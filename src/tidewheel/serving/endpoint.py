@@ -11,14 +11,15 @@ from msgspec import UNSET
 
 from tidewheel.clock import new_id
 from tidewheel.errors import ModelFailed, NotFound, NotReady, TidewheelError, ValidationFailed
-from tidewheel.predictions.records import ANSWERED, Other, Prediction
-from tidewheel.serving.arms import Answer, Arm, Deployed, said
-from tidewheel.serving.ask import Ask, Caller, Row, caller_of
+from tidewheel.predictions.records import ANSWERED, Other, Prediction, Route
+from tidewheel.serving.arms import Answer, Arm, Deployed, Way, said
+from tidewheel.serving.ask import Ask, Caller, caller_of
 from tidewheel.serving.batching import Scored, score_all
 from tidewheel.serving.journal import Journal
 from tidewheel.serving.languages import Language, Served
 from tidewheel.serving.metrics import Counters
 from tidewheel.serving.response import Header, Response, error_response, status_of
+from tidewheel.serving.strategies.shadow import Shadows
 
 logger = logging.getLogger("tidewheel.serving")
 
@@ -34,6 +35,10 @@ class Ticket(msgspec.Struct, gc=False):
     other: Arm | None  # the version that is scored besides, under paired traffic
     propensity: float  # probability with which the split gives this arm
     pinned: bool  # whether the caller named the version
+    way: Way | None = None  # the strategy that led it there; None: champion and challenger
+    experiment: str = ""  # that its unit takes part in
+    parts: Sequence[Other] = ()  # what other versions said that had a part in the answer
+    failures: Sequence[tuple[Arm, Exception]] = ()  # versions that failed before somebody answered
 
 
 class Endpoint:
@@ -43,9 +48,12 @@ class Endpoint:
         self.model = model
         self.deployed: Deployed | None = None
         self.trouble = ""  # why the deployment that is wanted is not live
+        self.fallback = ""  # which earlier version answers instead, because the wanted one could not be loaded
         self.journal = journal
         self.counters = counters
+        self.shadows = Shadows(model, journal, counters, now_us)
         self._now_us = now_us
+        journal.ask(self._fields_of)
         self._complained: dict[int, str] = {}  # version -> its last failure in the server's own log
 
     def take(self, language: Language, headers: Sequence[Header], body: bytes, version: str = "") -> Ticket | Response:
@@ -62,6 +70,13 @@ class Endpoint:
             return self._refuse(caller, error, started)
         if pinned is not None:
             return Ticket(language, deployed, ask, started, pinned, None, 1.0, pinned=True)
+        way = deployed.way
+        if way is not None:
+            choice = way.choose(ask.unit or ask.id, ask)
+            arm, propensity, experiment = choice.arm, choice.propensity, choice.experiment
+            return Ticket(
+                language, deployed, ask, started, arm, None, propensity, pinned=False, way=way, experiment=experiment
+            )
         arm, other, propensity = deployed.route(ask.unit or ask.id)
         paired = other if deployed.traffic.paired else None
         return Ticket(language, deployed, ask, started, arm, paired, propensity, pinned=False)
@@ -71,21 +86,36 @@ class Endpoint:
 
         A request whose part of a call fails is scored again alone, so that nobody pays for another's rows.
         """
-        scored = score_all([(ticket.arm, ticket.ask) for ticket in tickets])
-        paired = [ticket for ticket in tickets if ticket.other is not None]
-        others = iter(self._others(paired) if paired else ())
+        scored: Sequence[Scored] = score_all([(ticket.arm, ticket.ask) for ticket in tickets])
+        special = [ticket for ticket in tickets if ticket.other is not None or ticket.way is not None]
+        if special:
+            scored = _settled(tickets, scored)
+        others = iter(self._others(special) if special else ())
         records: list[Prediction] = []
         answers: list[Response] = []
         for ticket, found in zip(tickets, scored, strict=True):
             other = next(others) if ticket.other is not None else None
             if isinstance(found, Answer):
+                if ticket.failures:
+                    failures = self._failures(ticket)
+                    self._count(failures)
+                    records += failures
                 records.append(self._record(ticket, found, other))
-                answers.append(self._say(ticket, Served(ticket.arm, ticket.arm.name, found)))
+                label = "fallback" if ticket.failures else ticket.arm.name
+                answers.append(self._say(ticket, Served(ticket.arm, label, found)))
             else:
                 answers.append(self._recovered(ticket, found))
         if records:
             self.journal.write(*records)
+        for ticket, found in zip(tickets, scored, strict=True) if special else ():
+            if ticket.way is not None and ticket.way.shadows and isinstance(found, Answer):
+                self.shadows.offer(ticket.deployed, ticket.ask, found)
         return answers
+
+    def close(self) -> None:
+        """Score the shadows that wait, and let go of the logs."""
+        self.shadows.close()
+        self.journal.close()
 
     def refuse(self, headers: Sequence[Header], error: TidewheelError) -> Response:
         """Answer a request that is not even decoded: too large, or nothing is deployed."""
@@ -103,10 +133,18 @@ class Endpoint:
             raise NotFound(f"live version of {self.model}", version, live)
         return arm
 
+    def _fields_of(self, version: int) -> Sequence[str] | None:
+        deployed = self.deployed
+        if deployed is None:
+            return None
+        return next((arm.signature.names for arm in deployed.arms() if arm.version == version), None)
+
     def _record(self, ticket: Ticket, answer: Answer, other: Other | None) -> Prediction:
         ask, arm = ticket.ask, ticket.arm
         latency = (perf_counter_ns() - ticket.started) // 1_000
-        self.counters.count(arm.version, arm.name, ANSWERED, latency)
+        fallen = bool(ticket.failures)
+        self.counters.count(arm.version, "fallback" if fallen else arm.name, ANSWERED, latency)
+        self.counters.fallbacks += fallen
         if ask.notes:
             self.counters.unseen += 1
         return Prediction(
@@ -123,23 +161,23 @@ class Endpoint:
             probability=answer.probability,
             latency_us=latency,
             other=other,
-            route="pinned" if ticket.pinned else "split",
+            route="pinned" if ticket.pinned else "fallback" if fallen else "split",
+            deployment=ticket.deployed.traffic.seq,
+            strategy="" if ticket.way is None else ticket.way.kind,
+            experiment=ticket.experiment,
+            parts=ticket.parts,
         )
 
     def _say(self, ticket: Ticket, served: Served) -> Response:
         return ticket.language.encode(self.model, ticket.ask, served)
 
     def _recovered(self, ticket: Ticket, error: Exception) -> Response:
-        """Answer a request whose version failed: by the champion for a challenger of the split, else by the error."""
-        ask, arm = ticket.ask, ticket.arm
-        rows = arm.select(ask.rows)
-        failure = self._failed(ask, arm, rows, error, started=ticket.started, propensity=ticket.propensity)
-        if ticket.pinned:
-            failure = msgspec.structs.replace(failure, route="pinned")
+        """Answer a request whose version failed: by the champion for another one of the split, else by the error."""
+        ticket.failures = [*ticket.failures, (ticket.arm, error)]
         try:
-            return self._say(ticket, self._fall_back(ticket.deployed, ask, arm, failure, ticket.started))
+            return self._say(ticket, self._fall_back(ticket, self._failures(ticket)))
         except TidewheelError as refusal:
-            return error_response(refusal, (b"x-request-id", ask.echo), request_id=ask.id)
+            return error_response(refusal, (b"x-request-id", ticket.ask.echo), request_id=ticket.ask.id)
 
     def _others(self, tickets: Sequence[Ticket]) -> list[Other]:
         """Score the arms that do not answer; whatever happens to them, the answers stand."""
@@ -155,20 +193,20 @@ class Endpoint:
         self.counters.paired_failures += 1
         return Other(version=arm.version, error=said(found), latency_us=latency)
 
-    def _fall_back(self, deployed: Deployed, ask: Ask, failed: Arm, failure: Prediction, started: int) -> Served:
-        """Let the champion answer for a challenger that failed by the split; anybody else's failure is raised."""
-        champion = deployed.champion
-        if failed is champion or failure.route == "pinned":
-            raise self._give_up(deployed, ask, failure)
+    def _fall_back(self, ticket: Ticket, failures: Sequence[Prediction]) -> Served:
+        """Let the champion answer where it has not failed itself; a failure of a version that was named is raised."""
+        champion, ask = ticket.deployed.champion, ticket.ask
+        if ticket.pinned or any(failure.version == champion.version for failure in failures):
+            raise self._give_up(ticket, failures)
         rows = champion.select(ask.rows)
         try:
             answer = champion.score(rows, ask.id)
         except Exception as error:
-            second = self._failed(ask, champion, rows, error, started=started, propensity=1.0)
-            raise self._give_up(deployed, ask, failure, msgspec.structs.replace(second, route="fallback")) from error
-        latency = (perf_counter_ns() - started) // 1_000
+            ticket.propensity, ticket.failures = 1.0, [*ticket.failures, (champion, error)]
+            raise self._give_up(ticket, [*failures, self._failures(ticket)[-1]]) from error
+        latency = (perf_counter_ns() - ticket.started) // 1_000
         answered = msgspec.structs.replace(
-            failure,
+            failures[-1],
             at=self._now_us(),
             version=champion.version,
             arm=champion.name,
@@ -181,57 +219,55 @@ class Endpoint:
             error="",
             route="fallback",
         )
-        self.journal.write(failure, answered)
-        self.counters.count(failed.version, failed.name, failure.status, failure.latency_us)
+        self.journal.write(*failures, answered)
+        self._count(failures)
         self.counters.count(champion.version, "fallback", ANSWERED, latency)
         self.counters.fallbacks += 1
         return Served(champion, "fallback", answer)
 
-    def _failed(
-        self, ask: Ask, arm: Arm, rows: list[Row], error: Exception, *, started: int, propensity: float
-    ) -> Prediction:
-        """Return the record of a failure, and say it once in the server's own log."""
-        reason = said(error)
+    def _failures(self, ticket: Ticket) -> list[Prediction]:
+        """Return the records of what failed, the first one as led there by the split, and say each reason once."""
+        records = []
+        for place, (arm, error) in enumerate(ticket.failures):
+            record = self._failed(ticket, arm, error)
+            route: Route = "pinned" if ticket.pinned else "fallback" if place else "split"
+            records.append(msgspec.structs.replace(record, route=route))
+        return records
+
+    def _count(self, records: Sequence[Prediction]) -> None:
+        for record in records:
+            self.counters.count(record.version, record.arm, record.status, record.latency_us)
+
+    def _failed(self, ticket: Ticket, arm: Arm, error: Exception) -> Prediction:
+        ask, reason = ticket.ask, self.journal.said(said(error))
         if self._complained.get(arm.version) != reason:
             self._complained[arm.version] = reason
             logger.warning("%s:%d failed on request %s: %s", self.model, arm.version, ask.id, reason)
+        rows = arm.select(ask.rows) if arm.scorer is not None else ()
         return Prediction(
             id=ask.id,
             at=self._now_us(),
             model=self.model,
             version=arm.version,
             arm=arm.name,
-            propensity=propensity,
+            propensity=ticket.propensity,
             unit=ask.unit,
             status=500,
-            features=[]
-            if arm.scorer is None
-            else [[None if value is UNSET else value for value in row] for row in rows],
+            features=[[None if value is UNSET else value for value in row] for row in rows],
             output=[],
-            latency_us=(perf_counter_ns() - started) // 1_000,
+            latency_us=(perf_counter_ns() - ticket.started) // 1_000,
             error=reason,
+            deployment=ticket.deployed.traffic.seq,
+            strategy="" if ticket.way is None else ticket.way.kind,
+            experiment=ticket.experiment,
         )
 
-    def _give_up(self, deployed: Deployed, ask: Ask, *failures: Prediction) -> TidewheelError:
+    def _give_up(self, ticket: Ticket, failures: Sequence[Prediction]) -> TidewheelError:
         """Log failures that nobody answered, and return what the caller is told."""
-        last = failures[-1]
-        error: TidewheelError
-        odd = deployed.rows.oddities(ask.rows)
-        if odd:  # the request is unlike anything the model has seen: its fault, not the model's
-            error = ValidationFailed(
-                f"The model {self.model}:{last.version} cannot score this request: {'; '.join(odd)}.",
-                "Send values like those seen in training, or train a model that copes with others.",
-            )
-        else:
-            error = ModelFailed(
-                f"The model {self.model}:{last.version} failed on this request.",
-                f"The cause stands in the prediction log under the id {ask.id}.",
-            )
-        status = status_of(error)
-        records = [msgspec.structs.replace(failure, status=status) for failure in failures]
+        error = _verdict(failures[-1], ticket.deployed.rows.oddities(ticket.ask.rows))
+        records = [msgspec.structs.replace(failure, status=status_of(error)) for failure in failures]
         self.journal.write(*records)
-        for record in records:
-            self.counters.count(record.version, record.arm, record.status, record.latency_us)
+        self._count(records)
         return error
 
     def _absent(self) -> NotReady:
@@ -246,22 +282,55 @@ class Endpoint:
         status, latency = status_of(error), (perf_counter_ns() - started) // 1_000
         champion = self.deployed.champion if self.deployed is not None else None
         if champion is not None:
-            self.journal.write(
-                Prediction(
-                    id=request_id,
-                    at=self._now_us(),
-                    model=self.model,
-                    version=champion.version,
-                    arm=champion.name,
-                    propensity=1.0,
-                    unit=caller.unit,
-                    status=status,
-                    features=[],
-                    output=[],
-                    latency_us=latency,
-                    error=said(error),
-                    route="refused",
-                )
-            )
+            record = _refusal(self.model, champion, caller, error, latency)
+            self.journal.write(msgspec.structs.replace(record, id=request_id, at=self._now_us()))
         self.counters.count(champion.version if champion else 0, "refused", status, latency)
         return error_response(error, (b"x-request-id", caller.echo or request_id.encode()), request_id=request_id)
+
+
+def _refusal(model: str, champion: Arm, caller: Caller, error: TidewheelError, latency: int) -> Prediction:
+    """Return the record of a request that was refused unscored, without id and moment yet."""
+    return Prediction(
+        id="",
+        at=0,
+        model=model,
+        version=champion.version,
+        arm=champion.name,
+        propensity=1.0,
+        unit=caller.unit,
+        status=status_of(error),
+        features=[],
+        output=[],
+        latency_us=latency,
+        error=said(error),
+        route="refused",
+    )
+
+
+def _verdict(failure: Prediction, odd: Sequence[str]) -> TidewheelError:
+    name = f"{failure.model}:{failure.version}"
+    if odd:  # the request is unlike anything the model has seen: its fault, not the model's
+        return ValidationFailed(
+            f"The model {name} cannot score this request: {'; '.join(odd)}.",
+            "Send values like those seen in training, or train a model that copes with others.",
+        )
+    return ModelFailed(
+        f"The model {name} failed on this request.",
+        f"The cause stands in the prediction log under the id {failure.id}.",
+    )
+
+
+def _settled(tickets: Sequence[Ticket], scored: Sequence[Scored]) -> Sequence[Scored]:
+    """Let each strategy do with its first answers what it does; they are of one strategy but for a swap."""
+    ways: dict[int, list[int]] = {}
+    for place, ticket in enumerate(tickets):
+        if ticket.way is not None:
+            ways.setdefault(id(ticket.way), []).append(place)
+    found = list(scored)
+    for places in ways.values():
+        way = tickets[places[0]].way
+        if way is not None:
+            last = way.settle([tickets[place] for place in places], [scored[place] for place in places])
+            for place, each in zip(places, last, strict=True):
+                found[place] = each
+    return found
