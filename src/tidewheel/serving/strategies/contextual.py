@@ -18,6 +18,8 @@ from tidewheel.stats.linear_policy import LinearPolicy
 
 Array = NDArray[np.float64]
 
+NUMERIC = ("float", "int", "bool")
+
 
 class Contextual(Direct):
     """Draws the arm by the unit's place from the chances that the frozen policy gives the request.
@@ -31,6 +33,7 @@ class Contextual(Direct):
         self._arms = [arms[version] for version in strategy.versions]
         self._salt = salt
         self._policy = policy_of(strategy)
+        _check(strategy, self._arms)
         self._context = Context(strategy.features, places_of(strategy.features, rows))
 
     def choose(self, unit: str, ask: Ask) -> Choice:
@@ -75,7 +78,15 @@ def places_of(features: Sequence[Feature], rows: RowCodec) -> list[int]:
     return [known[each.name] for each in features]
 
 
-NUMERIC = ("float", "int", "bool")
+def _check(strategy: Linear, arms: Sequence[Arm]) -> None:
+    """Refuse a version that does not read a feature: its log would not hold what it was chosen by."""
+    for arm in arms:
+        lacking = [each.name for each in strategy.features if each.name not in arm.signature.names]
+        if lacking:
+            raise ValidationFailed(
+                f"Version {arm.version} does not read {', '.join(lacking)}, so nobody could learn from its log.",
+                "Name features that every version reads.",
+            )
 
 
 def policy_of(strategy: Linear) -> LinearPolicy:
