@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,7 @@ import polars as pl
 from tidewheel.models.signature import Columns, Signature
 
 Matrix = np.ndarray[Any, np.dtype[Any]]
-Rows = Columns | Matrix | pl.DataFrame
+Rows: TypeAlias = "Columns | Matrix | pl.DataFrame"  # as text: to build it would load Polars
 
 
 @dataclass(frozen=True, slots=True)

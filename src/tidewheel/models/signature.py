@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -18,13 +19,6 @@ Label = bool | int | float | str
 Columns = Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]
 
 MAX_CATEGORIES = 64
-_DTYPES: Mapping[str, pl.DataType] = {
-    "float": pl.Float64(),
-    "int": pl.Int64(),
-    "bool": pl.Boolean(),
-    "string": pl.String(),
-    "datetime": pl.Datetime("us"),
-}
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +184,7 @@ def _named(signature: Signature, frame: Any) -> pl.DataFrame:
 
 
 def _cast(column: pl.Series, field: Field) -> pl.Series:
-    wanted, seen = _DTYPES[field.kind], column.dtype
+    wanted, seen = _dtype(field.kind), column.dtype
     # Numbers are left as they are: an integer column that comes as float may hold NaN, and no bit is lost.
     if (
         seen == wanted
@@ -201,6 +195,18 @@ def _cast(column: pl.Series, field: Field) -> pl.Series:
     if seen != pl.Null and not _fits(seen, field.kind):
         raise InvalidInput(_mistyped(column, field), f"Give values of type {field.kind}.")
     return column.cast(wanted)
+
+
+@cache
+def _dtype(kind: Kind) -> pl.DataType:
+    known: Mapping[str, pl.DataType] = {
+        "float": pl.Float64(),
+        "int": pl.Int64(),
+        "bool": pl.Boolean(),
+        "string": pl.String(),
+        "datetime": pl.Datetime("us"),
+    }
+    return known[kind]
 
 
 def _fits(seen: pl.DataType, kind: Kind) -> bool:
@@ -222,7 +228,7 @@ def _from_values(field: Field, values: list[Any]) -> pl.Series:
         return pl.Series(field.name, text, dtype=pl.String).str.to_datetime(time_unit="us")
     try:
         series = pl.Series(field.name, values, strict=False)
-        return _cast(series, field) if series.dtype != pl.Null else pl.Series(field.name, values, _DTYPES[field.kind])
+        return _cast(series, field) if series.dtype != pl.Null else pl.Series(field.name, values, _dtype(field.kind))
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise InvalidInput(
             f"The column {field.name!r} is {field.kind} for this model: {error}.", f"Give values of type {field.kind}."
