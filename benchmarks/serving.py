@@ -103,9 +103,11 @@ def serve_fast(home: Path) -> None:
     """Run the server on its own front."""
     from tidewheel.app import open_store
     from tidewheel.serving.front import serve
+    from tidewheel.serving.manner import Manner
     from tidewheel.settings import Settings
 
-    serve(open_store(Settings(home=home)), port=0, fast=True, on_ready=lambda url: print(url, flush=True))
+    manner = Manner(front="fast")
+    serve(open_store(Settings(home=home)), port=0, manner=manner, on_ready=lambda url: print(url, flush=True))
 
 
 def serve_bare(home: Path) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidewheel.app import open_store
 from tidewheel.errors import Conflict, InvalidInput
-from tidewheel.settings import Settings
+from tidewheel.settings import Settings, size_of
 
 if TYPE_CHECKING:
     from tidewheel.lineage.store import Store
     from tidewheel.loop.tick import TickReport
+    from tidewheel.serving.manner import Manner
+    from tidewheel.serving.terms import Terms
     from tidewheel.triggers.listed import TriggerRow
     from tidewheel.triggers.tick import TickReport as ScheduleReport
 
@@ -37,8 +41,8 @@ def listen_address(host: str, port: int, *, public: bool = False) -> Address:
     """Return where to listen, a free port chosen for 0; other machines are let in only when the settings say so."""
     if host not in LOOPBACK and not public:
         raise InvalidInput(
-            f"{host} can be reached from other machines, and predictions are not yet protected by keys.",
-            "Put a proxy that asks for credentials in front and set public = true in tidewheel.toml.",
+            f"{host} can be reached from other machines, and the settings do not say that it may.",
+            "Set public = true in tidewheel.toml; predictions then need an API key: tidewheel keys create NAME",
         )
     if port:
         return Address(host=host, port=port)
@@ -83,28 +87,135 @@ def take_in(settings: Settings, folder: Path) -> str:
         store.close()
 
 
+def terms_of(settings: Settings) -> Terms:
+    """Return the terms that settings and environment set; the secret comes from TIDEWHEEL_API_KEY alone."""
+    from tidewheel.serving.gate import VARIABLE
+    from tidewheel.serving.terms import Terms
+
+    return Terms(
+        secret=os.environ.get(VARIABLE, ""),
+        anonymous=settings.anonymous,
+        access_log=settings.access_log,
+        otel=settings.otel,
+        log=settings.log,
+    )
+
+
 def serve(
-    settings: Settings, models: Sequence[str] | None, *, host: str, port: int, say: Callable[[str], None]
+    settings: Settings,
+    models: Sequence[str] | None,
+    *,
+    host: str,
+    port: int,
+    repository: bool = False,
+    say: Callable[[str], None],
 ) -> None:
-    """Run the prediction server in this process until SIGTERM, then drain."""
-    from tidewheel.serving.front import serve as run_server
+    """Run the prediction server until SIGTERM, then drain: this process keeps its workers alive, they answer.
+
+    `repository` lets callers load and unload models.
+    """
+    import msgspec
+
+    from tidewheel.serving.grpc_front import check_grpc
+    from tidewheel.serving.listening import listen, url_of
+    from tidewheel.serving.terms import check_exposed
+    from tidewheel.serving.workers import Workers, folder_of
     from tidewheel.supervisor import die_with_parent
 
     die_with_parent()
     address = listen_address(
         host or settings.serve_host, port if port >= 0 else settings.serve_port, public=settings.public
     )
-    store = open_store(settings)
+    manner, terms = manner_of(settings), terms_of(settings)
+    manner.tls()  # a mistake shows here, once, not in each worker
+    if manner.grpc_port:
+        check_grpc()
+        check_free(Address(host=address.host, port=manner.grpc_port), patience=LETTING_GO)
+    store = open_store(settings)  # the tables are made once, before several processes want them
     try:
-        run_server(
-            store,
-            models=models,
-            host=address.host,
-            port=address.port,
-            on_ready=lambda url: say(f"predictions: {url}/docs"),
-        )
+        if address.host not in LOOPBACK:
+            check_exposed(store, terms, address.host)
     finally:
         store.close()
+    listening = listen(address.host, address.port, patience=LETTING_GO)
+    plan = _Plan(settings=settings, models=tuple(models) if models is not None else None, repository=repository)
+    with listening:
+        Workers(
+            (sys.executable, "-c", "from tidewheel.servers import work; work()"),
+            listening,
+            os.cpu_count() or 1 if settings.serve_workers == "auto" else int(settings.serve_workers),
+            folder=folder_of(settings.home, address.port),
+            plan=msgspec.json.encode(plan, enc_hook=str).decode(),
+            limits=manner.limits,
+            on_ready=lambda: say(f"predictions: {url_of(listening, address.host, manner.scheme)}/docs"),
+            on_change=say,
+        ).run()
+
+
+def reload(settings: Settings, port: int) -> int:
+    """Let the prediction server on a port restart its workers one after the other; return its process id."""
+    from tidewheel.serving.workers import ask_to_reload
+
+    return ask_to_reload(settings.home, port if port > 0 else settings.serve_port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a worker is told to serve."""
+
+    settings: Settings  # as the parent has them
+    models: tuple[str, ...] | None  # names of the models; None: all that are deployed
+    repository: bool  # whether callers may load and unload models
+
+
+def work() -> None:
+    """Run one worker: argv holds the descriptors of the listening socket and of the line to its parent."""
+    import logging
+
+    import msgspec
+
+    from tidewheel.serving.lean import load_later
+
+    load_later("polars", "narwhals", "scipy", "sklearn", "cloudpickle")
+    from tidewheel.serving.link import Link
+    from tidewheel.serving.worker import work as run_worker
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    listening, line = (socket.socket(fileno=int(each)) for each in sys.argv[1:3])
+    link = Link(line)
+    plan = msgspec.json.decode(link.order.plan, type=_Plan, dec_hook=lambda kind, text: kind(text))
+    settings = plan.settings
+    store = open_store(settings)
+    try:
+        terms = replace(terms_of(settings), repository=plan.repository)
+        run_worker(store, listening, link, models=plan.models, manner=manner_of(settings), terms=terms)
+    finally:
+        store.close()
+
+
+def manner_of(settings: Settings) -> Manner:
+    """Return how the settings want HTTP to be spoken."""
+    from tidewheel.serving.limits import Limits
+    from tidewheel.serving.manner import Manner
+
+    limits = Limits(
+        head_seconds=settings.serve_head_seconds,
+        body_seconds=settings.serve_body_seconds,
+        idle_seconds=settings.serve_idle_seconds,
+        waiting=settings.serve_waiting,
+        budget_ms=settings.serve_budget_ms,
+        timeout_seconds=settings.serve_timeout,
+        drain_seconds=settings.serve_drain_seconds,
+        spare_bytes=size_of(settings.serve_memory) if settings.serve_versions == "any" else 0,
+    )
+    return Manner(
+        front=settings.serve_front,
+        limits=limits,
+        tls_cert=settings.serve_tls_cert,
+        tls_key=settings.serve_tls_key,
+        grpc_port=settings.serve_grpc_port,
+        origins=settings.serve_origins,
+    )
 
 
 def conduct(settings: Settings, targets: Sequence[str], *, say: Callable[[str], None]) -> None:
@@ -182,6 +293,7 @@ def up(
 ) -> None:
     """Run conductor, prediction server and page of some loops, until SIGTERM or Ctrl-C."""
     from tidewheel.loop.declared import load_declared
+    from tidewheel.serving.terms import check_exposed
     from tidewheel.supervisor import (
         Service,
         die_with_parent,
@@ -213,7 +325,12 @@ def up(
         # A child would die of a taken port again and again, and the address told below would be somebody else's.
         for address in (serving, page):
             check_free(address, patience=LETTING_GO)
-        open_store(settings).close()  # the tables are made once, before three processes want them
+        store = open_store(settings)  # the tables are made once, before three processes want them
+        try:
+            if serving.host not in LOOPBACK:
+                check_exposed(store, terms_of(settings), serving.host)
+        finally:
+            store.close()
         say(f"predictions: http://{serving.host}:{serving.port}/docs")
         say(f"page:        http://{page.host}:{page.port}/")
         say(f"logs:        {settings.home / 'logs'}")

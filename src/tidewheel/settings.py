@@ -24,6 +24,7 @@ class Settings:
     environment: str = DEFAULT_ENVIRONMENT  # name of the table these came from
     database_url: str = ""  # sqlite:///... or postgresql://...; empty: <home>/tidewheel.db
     blob_url: str = ""  # folder, s3://bucket/prefix or any fsspec URL; empty: <home>/blobs
+    online_url: str = ""  # answers computed ahead: redis://host:6379/0 or sqlite:///file; empty: <home>/online.db
     executor: str = "inline"  # where steps run unless they say otherwise: inline, threads, process, isolated, ray ...
     executors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # tables [<environment>.executors.<name>]
     secrets: str = ""  # folder with a file for each secret, as Kubernetes and Docker mount them; "": variables alone
@@ -38,6 +39,21 @@ class Settings:
     webhook_secret: str = ""  # name of the secret that signs what is sent to it; empty: unsigned
     serve_host: str = "127.0.0.1"  # address of the prediction server
     serve_port: int = 8600  # TCP port of the prediction server
+    serve_grpc_port: int = 0  # TCP port on which the prediction server speaks gRPC as well (extra grpc); 0: none
+    serve_front: str = "uvicorn"  # what speaks HTTP in the prediction server: uvicorn, or fast for half its CPU
+    serve_workers: str = "1"  # processes of the prediction server; auto: as many as there are cores
+    serve_waiting: int = 2_000  # requests that may wait in one worker before others are refused with 429
+    serve_budget_ms: float = 1_000.0  # milliseconds of predicted work that may wait in one worker
+    serve_timeout: float = 30.0  # seconds after which a scoring call that does not return ends its worker
+    serve_head_seconds: float = 15.0  # within which a caller must have sent a request's headers
+    serve_body_seconds: float = 30.0  # within which it must have sent the body
+    serve_idle_seconds: float = 75.0  # after which a connection without a request is closed
+    serve_drain_seconds: float = 10.0  # for which a server that stops waits for what is under way
+    serve_versions: str = "deployed"  # which versions a caller may ask for by number: deployed, or any
+    serve_memory: str = "500MB"  # of versions that are loaded because somebody asked for them, in each worker
+    serve_origins: tuple[str, ...] = ()  # web origins whose pages may ask, such as https://shop.example; *: all
+    serve_tls_cert: str = ""  # file with the certificate chain (PEM) of the prediction server; empty: plain HTTP
+    serve_tls_key: str = ""  # file with its private key (PEM)
     public: bool = False  # whether servers may listen on other addresses than this machine's own
     anonymous: bool = False  # whether predictions need no API key, because a proxy in front asks for credentials
     access_log: str = ""  # where a line per request goes: stderr or a file; empty: nowhere
@@ -75,7 +91,7 @@ def load_settings(start: Path | None = None, environment: str | None = None) -> 
         raise NotFound("environment", environment or "", mend=f"Write a {FILE_NAME} with a table [{environment}].")
     base = file.parent if file else folder
     settings = Settings(home=base / ".tidewheel", environment=chosen)
-    changes: dict[str, Any] = {name: _typed(name, value, base) for name, value in (table | _variables()).items()}
+    changes: dict[str, Any] = {name: typed(name, value, base) for name, value in (table | _variables()).items()}
     return replace(settings, **changes)
 
 
@@ -113,14 +129,15 @@ def _names() -> set[str]:
     return {field.name for field in fields(Settings)} - {"environment"}
 
 
-def _typed(name: str, value: object, base: Path) -> object:
+def typed(name: str, value: object, base: Path) -> object:
+    """Return the value of a setting in its type; paths are taken from `base`. Raises InvalidInput."""
     try:
         if name == "home":
             return (base / Path(str(value)).expanduser()).resolve()
-        if name in ("executors", "log"):
-            return _tables(value)
-        if name == "approvers":
-            return _groups(value)
+        if name in ("executors", "log", "approvers"):
+            return _groups(value) if name == "approvers" else _tables(value)
+        if name.startswith("serve_") and name not in ("serve_host", "serve_port"):
+            return _serving(name, value, base)
         if name == "secrets":
             return str((base / Path(str(value)).expanduser()).resolve()) if value else ""
         if name.endswith("_port") or name == "keep_runs":
@@ -132,6 +149,42 @@ def _typed(name: str, value: object, base: Path) -> object:
     except ValueError as error:
         raise InvalidInput(f"The setting {name} = {value!r} cannot be used: {error}.", "Correct it.") from error
     return str(value)
+
+
+def _serving(name: str, value: object, base: Path) -> object:
+    if name in ("serve_budget_ms", "serve_timeout") or name.endswith("_seconds"):
+        return _seconds(name, float(str(value)))
+    if name in ("serve_waiting", "serve_grpc_port"):
+        return _whole(name, int(str(value)))
+    if name == "serve_origins":
+        listed = value if isinstance(value, list) else str(value).split(",")
+        return tuple(str(each).strip() for each in listed if str(each).strip())
+    if name.startswith("serve_tls_"):
+        return str((base / Path(str(value)).expanduser()).resolve()) if value else ""
+    text = str(value)
+    if name == "serve_workers" and text != "auto" and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError("workers are a number from 1 on, or auto")
+    if name == "serve_versions" and text not in ("deployed", "any"):
+        raise ValueError("versions are deployed or any")
+    if name == "serve_front" and text not in ("uvicorn", "fast"):
+        raise ValueError("a front is uvicorn or fast")
+    if name == "serve_memory":
+        size_of(text)
+    return text
+
+
+def size_of(text: str) -> int:
+    """Return the bytes that a size such as `500MB` or `2GB` means.
+
+    >>> size_of("1.5GB")
+    1500000000
+    """
+    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1}
+    unit = next((each for each in units if text.strip().upper().endswith(each)), "")
+    number = float(text.strip()[: -len(unit)] if unit else text)
+    if not 0 <= number < float("inf"):
+        raise ValueError("a size is a number of B, KB, MB or GB, such as 500MB")
+    return int(number * units.get(unit, 1))
 
 
 def _tables(value: object) -> Mapping[str, Mapping[str, Any]]:
@@ -163,6 +216,8 @@ def _flag(text: str) -> bool:
 def _whole(name: str, value: int) -> int:
     if name == "keep_runs" and value < 0:
         raise ValueError("a number of runs is 0 or more")
+    if name == "serve_waiting" and value < 1:
+        raise ValueError("a number of requests is 1 or more")
     if name.endswith("_port") and not 0 <= value <= 65_535:
         raise ValueError("a port is 0 to 65535")
     return value

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidewheel.serving import fast
+from tidewheel.serving.asgi import Draining, _Server, application
 from tidewheel.serving.fast import FastFront
-from tidewheel.serving.front import _Server, application
+from tidewheel.serving.limits import Limits
 
 ROW = {"a": 0.5, "b": -0.5, "n": 3}
 
@@ -48,7 +49,13 @@ class Running:
 
 
 @pytest.fixture
-def front(shop: Any) -> Iterator[Running]:
+def limits() -> Limits:
+    """The usual ones; a test may ask for others."""
+    return Limits()
+
+
+@pytest.fixture
+def front(shop: Any, limits: Limits) -> Iterator[Running]:
     listening = socket.create_server(("127.0.0.1", 0))
     listening.settimeout(0)
     ready = threading.Event()
@@ -57,7 +64,9 @@ def front(shop: Any) -> Iterator[Running]:
     async def main() -> None:
         stop = asyncio.Event()
         holder.update(loop=asyncio.get_running_loop(), stop=stop)
-        await fast.run_front(shop.engine, listening, stop, ready.set)
+        front = FastFront(shop.engine, limits)
+        holder.update(front=front)
+        await fast.run_front(front, listening, stop, ready.set)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
@@ -80,7 +89,7 @@ def default(shop: Any) -> Iterator[Running]:
         application(shop.engine), http="httptools", loop="asyncio", lifespan="off", log_config=None, access_log=False,
         server_header=False, date_header=False,
     )  # fmt: skip
-    server = _Server(config, fast_draining(), ready.set)
+    server = _Server(config, Draining(), ready.set)
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
     thread.start()
     assert ready.wait(20)
@@ -88,12 +97,6 @@ def default(shop: Any) -> Iterator[Running]:
     yield running
     running.stop()
     thread.join(20)
-
-
-def fast_draining() -> Any:
-    from tidewheel.serving.front import Draining
-
-    return Draining()
 
 
 def request(content: Any = None, *, method: str = "POST", path: str = "/predict/bikes", **headers: str) -> bytes:
@@ -230,13 +233,11 @@ def test_heads_that_are_too_large_or_too_many_are_refused(front: Running) -> Non
     assert parsed(front.talk(endless, b"y" * 1_000, end=False))[0][0] == 431
 
 
-def test_what_comes_too_slowly_is_refused(front: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "BODY_SECONDS", 0.0)
-    monkeypatch.setattr(fast, "HEAD_SECONDS", 0.0)
+@pytest.mark.parametrize("limits", [Limits(head_seconds=0, body_seconds=0, idle_seconds=0)])
+def test_what_comes_too_slowly_is_refused(front: Running) -> None:
     half = request(GOOD)[:-5]
     assert parsed(front.talk(half, end=False))[0][0] == 408
     assert parsed(front.talk(b"POST /predict", end=False))[0][0] == 408
-    monkeypatch.setattr(fast, "IDLE_SECONDS", 0.0)
     assert front.talk(end=False) == b""
 
 
@@ -254,8 +255,8 @@ def test_upgrades_are_refused(front: Running) -> None:
     assert parsed(front.talk(asked))[0][0] == 501
 
 
-def test_more_than_may_wait_is_refused_with_429(front: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "WAITING", 5)
+@pytest.mark.parametrize("limits", [Limits(waiting=5)])
+def test_more_than_may_wait_is_refused_with_429(front: Running) -> None:
     found = parsed(front.talk(b"".join(request({"rows": [ROW], "id": f"r{place}"}) for place in range(20))))
     statuses = [status for status, _, _ in found]
     assert statuses == [200] * 5 + [429] * 15

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tidewheel.errors import Conflict, InvalidInput
+from tidewheel.serving.asgi import Draining, application
 from tidewheel.serving.engine import Engine
-from tidewheel.serving.front import Draining, application, serve
+from tidewheel.serving.front import serve
+from tidewheel.serving.limits import Limits
 
 if TYPE_CHECKING:
     from tests.serving.conftest import Shop
@@ -33,7 +35,8 @@ class Exchange:
             "path": options.get("path", "/predict/bikes"),
             "headers": options.get("headers", []),
         }
-        asyncio.run(application(engine, options.get("draining"))(scope, self._receive, self._send))
+        app = application(engine, options.get("draining"), options.get("limits", Limits()))
+        asyncio.run(app(scope, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
         if self.read >= len(self._pieces):
@@ -96,9 +99,7 @@ def test_a_body_over_the_limit_is_refused_while_it_is_read(shop: Shop) -> None:
     engine.close()
 
 
-def test_a_body_that_does_not_come_is_given_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidewheel.serving.front.BODY_SECONDS", 0.01)
-
+def test_a_body_that_does_not_come_is_given_up(shop: Shop) -> None:
     class Stalling(Exchange):
         async def _receive(self) -> dict[str, Any]:
             if self.read:
@@ -106,7 +107,7 @@ def test_a_body_that_does_not_come_is_given_up(shop: Shop, monkeypatch: pytest.M
             self.read += 1
             return {"type": "http.request", "body": b"{", "more_body": True}
 
-    found = Stalling(shop.engine, [])
+    found = Stalling(shop.engine, [], limits=Limits(body_seconds=0.01))
     assert (found.status, found.headers[b"connection"]) == (408, b"close")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tidewheel.lineage.store import Store
@@ -19,6 +19,14 @@ def settings_for(home: str = "") -> Settings:
 
     settings = load_settings()
     return replace(settings, home=Path(home).expanduser().resolve()) if home else settings
+
+
+def changed(settings: Settings, words: Mapping[str, str]) -> Settings:
+    """Return settings with some of them replaced by words of the command line, checked like those of the file."""
+    from tidewheel.settings import typed
+
+    values: dict[str, Any] = {name: typed(name, text, Path.cwd()) for name, text in words.items()}
+    return replace(settings, **values)
 
 
 @contextmanager

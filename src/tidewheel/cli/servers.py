@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tidewheel.cli.opened import opened, settings_for
+from tidewheel.cli.opened import changed, opened, settings_for
 from tidewheel.cli.show import Command, HomeOption, JsonFlag
 from tidewheel.errors import InvalidInput
 
@@ -76,15 +76,38 @@ def serve(
     ] = None,
     host: Host = "",
     port: Port = -1,
+    workers: Annotated[str, typer.Option(help="Processes that answer, or auto; default: as the settings say.")] = "",
+    front: Annotated[str, typer.Option(help="uvicorn, or fast; default: as the settings say.")] = "",
+    grpc_port: Annotated[int, typer.Option(help="TCP port on which gRPC is spoken as well; 0: none.")] = -1,
+    tls_cert: Annotated[Path | None, typer.Option(help="File with the certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="File with its private key, PEM.")] = None,
+    repository: Annotated[bool, typer.Option("--repository", help="Let callers load and unload models.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart the workers of the server on this port one by one, and return.")
+    ] = False,
     home: HomeOption = "",
 ) -> None:
     """Answer predictions over HTTP; follows promotions and rollbacks without a restart."""
-    from tidewheel.servers import serve as run_server
-    from tidewheel.servers import take_in
+    from tidewheel import servers
 
+    settings = settings_for(home)
+    if reload:
+        print(f"process {servers.reload(settings, port)} restarts its workers one by one")
+        return
+    words = {"workers": workers, "front": front, "tls_cert": _file(tls_cert), "tls_key": _file(tls_key)}
+    words["grpc_port"] = str(grpc_port) if grpc_port >= 0 else ""
+    settings = changed(settings, {f"serve_{name}": text for name, text in words.items() if text})
     if bundle is not None:
-        model = [*(model or []), take_in(settings_for(home), bundle)]
-    run_server(settings_for(home), model or None, host=host, port=port, say=print)
+        model = [*(model or []), servers.take_in(settings, bundle)]
+    servers.serve(settings, model or None, host=host, port=port, repository=repository, say=_say)
+
+
+def _file(path: Path | None) -> str:
+    return str(path.expanduser().resolve()) if path is not None else ""
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def web(*, host: Host = "", port: Port = -1, home: HomeOption = "") -> None:

@@ -17,8 +17,8 @@ from tidewheel.lineage.store import Store
 from tidewheel.serving.keys import LONGEST, SHORTEST, VERBS, digest_of
 
 VARIABLE = "TIDEWHEEL_API_KEY"
-OPEN = frozenset({"live", "ready"})  # health probes
-MODELLESS = frozenset({"server", "outcomes"})  # name no model, or name it later
+OPEN = frozenset({"live", "ready", "ping"})  # health probes
+MODELLESS = frozenset({"server", "version", "outcomes"})  # name no model, or name it later
 _VERB_OF: Mapping[str, str] = {
     "predict": "predict",
     "infer": "predict",
@@ -27,6 +27,7 @@ _VERB_OF: Mapping[str, str] = {
     "lookup": "predict",
     "outcomes": "outcomes",
     "server": "read",
+    "version": "read",
     "model": "read",
     "model_ready": "read",
     "metrics": "read",

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from tidewheel.errors import Conflict, InvalidInput, MissingExtra
+from tidewheel.serving.manner import Manner
 from tidewheel.serving.messages import PROTOBUF
 from tidewheel.serving.origins import Served
 from tidewheel.serving.proto import SERVICE, message, methods
@@ -79,10 +80,7 @@ class GrpcFront:
         Raises MissingExtra without grpcio, Conflict when the port is taken, InvalidInput for certificate files that
         cannot be read.
         """
-        try:
-            import grpc.aio
-        except ImportError as error:
-            raise MissingExtra("grpcio", "grpc") from error
+        grpc = check_grpc()
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", self._engine.body_limit + HEAD_ROOM),
@@ -179,9 +177,19 @@ class GrpcFront:
                     future.set_result(_FAILED)
 
 
-async def beside(main: Coroutine[Any, Any, None], engine: Served, address: GrpcAddress, seconds: float) -> None:
+def check_grpc() -> Any:
+    """Return the package gRPC; raises MissingExtra without it."""
+    try:
+        import grpc.aio
+    except ImportError as error:
+        raise MissingExtra("grpcio", "grpc") from error
+    return grpc
+
+
+async def beside(main: Coroutine[Any, Any, None], engine: Served, manner: Manner, host: str) -> None:
     """Speak gRPC for as long as another front answers."""
     front = GrpcFront(engine)
+    address = GrpcAddress(host=host, port=manner.grpc_port, tls_cert=manner.tls_cert, tls_key=manner.tls_key)
     try:
         await front.start(address)
     except BaseException:
@@ -190,7 +198,7 @@ async def beside(main: Coroutine[Any, Any, None], engine: Served, address: GrpcA
     try:
         await main
     finally:
-        await front.stop(seconds)
+        await front.stop(manner.limits.drain_seconds)
 
 
 def _behaviour(answer: Callable[[Any, Sequence[Header]], Awaitable[Response]], grpc: Any) -> Any:

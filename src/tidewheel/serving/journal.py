@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from tidewheel.errors import StorageUnavailable
 from tidewheel.predictions.log import LogWriter
-from tidewheel.predictions.records import ANSWERED, Outcome, Prediction, Shadowed, Value
+from tidewheel.predictions.records import ANSWERED, Other, Outcome, Prediction, Shadowed, Value
 from tidewheel.predictions.rules import LogRules, Redaction, hashed, keeps_payload, masked
 from tidewheel.serving.metrics import Counters
 
@@ -169,9 +169,6 @@ class Discretion:
         sampled = record.status != ANSWERED or keeps_payload(record.id, self._rules.share)
         if not self._silent:
             return record if sampled else lean(record)
-        other = record.other
-        if other is not None and other.error:
-            other = replace(other, error=self.said(other.error))
         features: Sequence[Sequence[Value]] = []  # without names nobody knows what to leave out
         if sampled and redaction is not None:
             features = redaction.rows(record.features)
@@ -180,9 +177,13 @@ class Discretion:
             features=features,
             unit=self._unit(record.unit),
             error=self.said(record.error),
-            other=other,
+            other=None if record.other is None else self._quiet(record.other),
+            parts=[self._quiet(part) for part in record.parts],
             redacted=redaction.places if redaction is not None else (),
         )
+
+    def _quiet(self, other: Other) -> Other:
+        return replace(other, error=self.said(other.error)) if other.error else other
 
     def _learned(self, version: int) -> Redaction | None:
         fields = self.fields(version)

@@ -5,31 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tidewheel.models.signature import Field
-from tidewheel.serving.arms import Deployed
+from tidewheel.serving.arms import Arm, Deployed
 from tidewheel.serving.endpoint import Endpoint
 from tidewheel.serving.outputs import model_metadata
 from tidewheel.serving.routes import ROUTES
-
-_EXAMPLES: Mapping[str, Any] = {
-    "float": 0.5,
-    "int": 1,
-    "bool": True,
-    "string": "text",
-    "datetime": "2026-01-01T00:00:00",
-}
-
-
-def server_metadata() -> dict[str, Any]:
-    """Return the protocol's server metadata."""
-    try:
-        release = version("tidewheel")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        release = "unknown"
-    return {"name": "tidewheel", "version": release, "extensions": []}
+from tidewheel.serving.schemas import example_row
 
 
 def readiness(endpoints: Mapping[str, Endpoint], *, ready: bool) -> dict[str, Any]:
@@ -44,11 +26,6 @@ def metadata_of(endpoint: Endpoint, deployed: Deployed, named: str) -> dict[str,
     return model_metadata(endpoint.model, versions, arm.signature, _platform(arm.form))
 
 
-def example_row(deployed: Deployed) -> dict[str, Any]:
-    """Return a row that fits the champion's signature, with values of the middle of what training saw."""
-    return {field.name: _example(field) for field in deployed.champion.signature.fields}
-
-
 def documentation(endpoints: Mapping[str, Endpoint]) -> bytes:
     """Return the page of /docs: every path, and one request per model that works as it stands."""
     paths = "".join(f"<tr><td>{route.method}</td><td>{escape(route.path)}</td></tr>" for route in ROUTES)
@@ -58,7 +35,7 @@ def documentation(endpoints: Mapping[str, Endpoint]) -> bytes:
         "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}"
         "pre{background:#f3f4f6;padding:1rem;overflow-x:auto}td{padding:.1rem 1rem .1rem 0;font-family:monospace}"
         "@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}pre{background:#222}}</style>"
-        f"<h1>tidewheel serving</h1><table>{paths}</table>{models}"
+        f"<h1>tidewheel serving</h1><p><a href=/openapi.json>OpenAPI 3.1</a></p><table>{paths}</table>{models}"
         "<h2>Outcomes</h2><p>Bring the truth later, by the id of an answer; row i of several is <code>id/i</code>.</p>"
         '<pre>curl -d \'{"outcomes": [{"id": "ID", "label": 1}]}\' http://HOST:PORT/outcomes</pre></html>'
     ).encode()
@@ -73,11 +50,20 @@ def _model_state(endpoint: Endpoint) -> dict[str, Any]:
             state |= {"challenger": deployed.challenger.version, "share": deployed.traffic.share}
             if deployed.challenger.trouble:
                 state["challenger_trouble"] = deployed.challenger.trouble
+        if deployed.way is not None:
+            state |= {"strategy": deployed.way.kind, "arms": [_arm_state(*each) for each in deployed.shares()]}
     if endpoint.trouble:
         state["refused"] = endpoint.trouble
+    if endpoint.fallback:
+        state["fallback"] = endpoint.fallback
     if endpoint.journal.trouble:
         state["log"] = endpoint.journal.trouble
     return state
+
+
+def _arm_state(arm: Arm, share: float) -> dict[str, Any]:
+    state: dict[str, Any] = {"version": arm.version, "share": share}
+    return state | ({"trouble": arm.trouble} if arm.trouble else {})
 
 
 def _platform(form: str) -> str:
@@ -93,12 +79,3 @@ def _model_section(endpoint: Endpoint) -> str:
         f"<h2>{name}</h2><p>Version {endpoint.deployed.champion.version} answers.</p>"
         f"<pre>curl -d '{body}' http://HOST:PORT/predict/{name}</pre>"
     )
-
-
-def _example(field: Field) -> Any:
-    if field.categories:
-        return field.categories[0]
-    if field.kind in ("float", "int") and field.low is not None and field.high is not None:
-        middle = field.low / 2 + field.high / 2
-        return round(middle) if field.kind == "int" else round(middle, 6)
-    return _EXAMPLES[field.kind]

@@ -10,12 +10,15 @@ import msgspec
 
 from tidewheel.errors import (
     Conflict,
+    Forbidden,
     InvalidInput,
     NotFound,
     NotReady,
+    Overloaded,
     StorageUnavailable,
     TidewheelError,
     TooLarge,
+    Unauthorized,
     ValidationFailed,
 )
 
@@ -24,13 +27,17 @@ Header = tuple[bytes, bytes]  # name in lower case, value
 JSON: Header = (b"content-type", b"application/json")
 TEXT: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 HTML: Header = (b"content-type", b"text/html; charset=utf-8")
+PLAIN: Header = (b"content-type", b"text/plain; charset=utf-8")
 
 # The first situation that fits names the status.
 _STATUS: Sequence[tuple[type[TidewheelError], int]] = (
     (NotFound, 404),
+    (Unauthorized, 401),
+    (Forbidden, 403),
     (TooLarge, 413),
     (ValidationFailed, 422),
     (InvalidInput, 400),
+    (Overloaded, 429),
     (NotReady, 503),
     (StorageUnavailable, 507),
     (Conflict, 409),
@@ -67,7 +74,9 @@ def error_response(error: TidewheelError, *headers: Header, request_id: str = ""
         content["id"] = request_id
     if isinstance(error, ValidationFailed) and error.findings:
         content["problems"] = error.findings
-    retry: tuple[Header, ...] = ((b"retry-after", b"1"),) if isinstance(error, NotReady | StorageUnavailable) else ()
+    retry: tuple[Header, ...] = ()
+    if isinstance(error, NotReady | StorageUnavailable | Overloaded):
+        retry = ((b"retry-after", b"%d" % getattr(error, "seconds", 1)),)
     return json_response(status_of(error), content, *retry, *headers)
 
 

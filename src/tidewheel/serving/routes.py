@@ -37,6 +37,7 @@ def _route(action: str, method: str, path: str, pattern: str) -> Route:
 
 ROUTES: Sequence[Route] = (
     _route("predict", "POST", "/predict/{model}", rf"/predict/{_NAME}"),
+    _route("lookup", "GET", "/lookup/{model}/{id}", rf"/lookup/{_NAME}/(?P<id>[^/]+)"),
     _route("outcomes", "POST", "/outcomes", r"/outcomes"),
     _route("server", "GET", "/v2", r"/v2/?"),
     _route("live", "GET", "/v2/health/live", r"/v2/health/live"),
@@ -46,6 +47,14 @@ ROUTES: Sequence[Route] = (
     ),
     _route("infer", "POST", "/v2/models/{model}[/versions/{version}]/infer", rf"/v2/models/{_NAME}{_VERSION}/infer"),
     _route("model", "GET", "/v2/models/{model}[/versions/{version}]", rf"/v2/models/{_NAME}{_VERSION}"),
+    _route("index", "POST", "/v2/repository/index", r"/v2/repository/index"),
+    _route("load", "POST", "/v2/repository/models/{model}/load", rf"/v2/repository/models/{_NAME}/load"),
+    _route("unload", "POST", "/v2/repository/models/{model}/unload", rf"/v2/repository/models/{_NAME}/unload"),
+    _route("invocations", "POST", "/invocations", r"/invocations"),
+    _route("invocations", "POST", "/invocations/{model}", rf"/invocations/{_NAME}"),
+    _route("ping", "GET", "/ping", r"/(?:ping|health)"),
+    _route("version", "GET", "/version", r"/version"),
+    _route("openapi", "GET", "/openapi.json", r"/openapi\.json"),
     _route("metrics", "GET", "/metrics", r"/metrics"),
     _route("docs", "GET", "/docs", r"/(?:docs/?)?"),
 )

@@ -20,6 +20,7 @@ class Terms:
     secret: str = field(default="", repr=False)  # an API key from outside the store, which opens all but manage
     anonymous: bool = False  # whether callers without a key may do what that key may
     access_log: str = ""  # stderr, or a file that gets a line per request; empty: none
+    repository: bool = False  # whether callers may load and unload models
     otel: str = ""  # OpenTelemetry collector; empty: none
     log: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # rules of the prediction log by model
 
