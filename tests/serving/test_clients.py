@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self
@@ -349,3 +351,28 @@ def test_an_answer_after_the_deadline_harms_nobody(shop: Shop) -> None:
         running.call_soon(held)
         assert call(b"", timeout=20) == b"\x08\x01"
     engine.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("front", ["uvicorn", "fast"])
+def test_the_command_speaks_both_at_once(shop: Shop, front: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        grpc_port = probe.getsockname()[1]
+    words = ["bikes", "--port", "0", "--grpc-port", str(grpc_port), "--front", front, "--home", str(shop.store.home)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tidewheel", "serve", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        assert "predictions:" in line, line
+        http_port = int(line.rsplit(":", 1)[1].partition("/")[0])
+        for module, port in ((triton_http, http_port), (triton_grpc, grpc_port)):
+            with module.InferenceServerClient(f"127.0.0.1:{port}") as client:
+                assert client.infer("bikes", columns(module, COLUMNS)).as_numpy("predict").tolist() == [1, 0]
+    finally:
+        child.terminate()
+        child.communicate(timeout=30)
+    assert child.returncode == 0
