@@ -58,6 +58,7 @@ def open_store(settings: Settings | None = None) -> Store:
         blobs=open_blobs(settings.blobs),
         clock=SystemClock(),
         home=settings.home,
+        online_url=settings.online_url,
         secrets=Path(settings.secrets) if settings.secrets else None,
         lease_seconds=settings.lease_seconds,
         storage_patience=settings.storage_patience,

@@ -1,4 +1,4 @@
-"""`tidewheel score`: a model over a file, a folder, a URL or a dataset."""
+"""`tidewheel score` and `tidewheel precompute`: a model over a file, a folder, a URL or a dataset."""
 
 from __future__ import annotations
 
@@ -49,6 +49,37 @@ def score(
     print(f"{done.rows:,} rows scored by {done.model} into {done.out}{went_on}: run {done.run_id}")
 
 
+def precompute(
+    *,
+    model: Annotated[str, typer.Argument(help="Model: bikes, bikes:3 or bikes@champion.")],
+    data: Annotated[str, typer.Argument(help="File, folder, glob, URL (s3://...) or dataset.")],
+    key: Annotated[str, typer.Option("--key", help="Column by whose values the answers are looked up.")],
+    forget_days: Annotated[
+        float, typer.Option("--forget-days", help="Forget answers computed longer ago than so many days; 0: keep.")
+    ] = 0.0,
+    trust: Annotated[bool, typer.Option("--trust", help="Load a pickle, which runs its maker's code.")] = False,
+    home: HomeOption = "",
+    json: JsonFlag = False,
+) -> None:
+    """Score a whole input into the online table, which answers GET /lookup/{model}/{id}."""
+    from datetime import timedelta
+
+    from tidewheel.clock import micros
+    from tidewheel.scoring.loaded import load_model
+    from tidewheel.scoring.online import open_online
+    from tidewheel.scoring.precompute import precompute as fill
+
+    with opened(home) as store, shown() as tell:
+        online = open_online(store.online_url, store.home)
+        done = fill(store, online, load_model(store, model, trust=trust), data, key=key, tell=tell)
+        if forget_days:
+            online.expire(micros(store.clock.now() - timedelta(days=forget_days)))
+    if json:
+        json_out(done)
+        return
+    print(f"{done.entries:,} ids answer under /lookup/{done.table}/ID, by {done.version}: run {done.run_id}")
+
+
 @contextmanager
 def shown() -> Iterator[Callable[[Progress], None]]:
     """Show the progress on the screen: one line that changes, or a line now and then where it goes to a file."""
@@ -75,4 +106,7 @@ def _line(progress: Progress) -> str:
     )
 
 
-COMMANDS = (Command(function=score, example="tidewheel score bikes@champion rides.parquet scored.parquet --keep id"),)
+COMMANDS = (
+    Command(function=score, example="tidewheel score bikes@champion rides.parquet scored.parquet --keep id"),
+    Command(function=precompute, example="tidewheel precompute bikes@champion rides --key id"),
+)

@@ -25,6 +25,7 @@ class Store:
     home: Path  # local folder for the prediction log, locks and run logs
     lease_seconds: float = 60.0  # after which a run or retraining whose process says nothing is taken over by others
     storage_patience: float = 0.0  # seconds that a run waits for storage that is full or does not answer
+    online_url: str = ""  # where answers computed ahead are kept: redis://...; empty: <home>/online.db
     secrets: Path | None = None  # folder with a file for each secret; None: environment variables alone
     executors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # options of executors by their names
     sinks: Sinks = field(default_factory=dict)  # who outside is told what runs do, by name
