@@ -123,10 +123,10 @@ def test_an_observer_that_was_overtaken_stores_nothing(any_live: Any) -> None:
     store = any_live.store
 
     class Overtaken(Joiner):
-        def labelled(self, cursor: Any = None) -> Any:
+        def labelled(self, cursor: Any = None, *, limit: int | None = None) -> Any:
             any_live.live(30, 1)
             overtaking.extend(observe(store, MODEL, policy=POLICY))
-            return super().labelled(cursor)
+            return super().labelled(cursor, limit=limit)
 
     for start in (260, 250):
         any_live.live(start, 1)

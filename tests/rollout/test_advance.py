@@ -272,10 +272,10 @@ def test_a_look_that_was_overtaken_stores_and_decides_nothing(any_trial: Any) ->
     overtaking: list[Decision | None] = []
 
     class Overtaken(Joiner):
-        def labelled(self, cursor: Any = None) -> Any:
+        def labelled(self, cursor: Any = None, *, limit: int | None = None) -> Any:
             any_trial.go(10)
             overtaking.append(advance(store, MODEL))
-            return super().labelled(cursor)
+            return super().labelled(cursor, limit=limit)
 
     served = 0
     while not overtaking or overtaking[-1] is None:

@@ -37,8 +37,8 @@ class Sorted:
 def sort_rows(rows: Sequence[LabelledRow], names: Mapping[int, Sequence[str]], schema: Schema, label: str) -> Sorted:
     """Return the rows as a table of the dataset; `names` are the features of each model version.
 
-    A column of the dataset that the model is not asked with, or that is redacted in the log, stays empty; the time column is the
-    moment of the prediction. One bad label costs one row, not its neighbours.
+    A column of the dataset that the model is not asked with, or that is redacted in the log, stays empty; the time
+    column is the moment of the prediction. One bad label costs one row, not its neighbours.
     """
     records: list[dict[str, Any]] = []
     problems: list[str] = []

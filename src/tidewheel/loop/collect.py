@@ -16,6 +16,8 @@ from tidewheel.predictions.join import Joiner, LabelledRow
 from tidewheel.predictions.segments import log_folder
 from tidewheel.registry.versions import get_model
 
+OUTCOMES_AT_ONCE = 20_000  # bounds memory when a long log is read for the first time
+
 
 class Collector:
     """Holds the labelled rows that were seen and wait to be kept.
@@ -42,14 +44,15 @@ class Collector:
         """Say whether what waits begins where the stored cursor stands."""
         return self._stored == claim.state.cursor
 
-    def look(self, claim: Claim) -> None:
-        """Take in the labels that have arrived since the last look."""
+    def look(self, claim: Claim) -> bool:
+        """Take in labels that have arrived since the last look; say whether there are more than one look takes."""
         if not self.follows(claim):
             self._stored = self._reached = claim.state.cursor
             self._waiting = []
-        found = self._joiner.labelled(self._reached)
+        found = self._joiner.labelled(self._reached, limit=OUTCOMES_AT_ONCE)
         self._waiting += [row for row in found.rows if row.kept]
         self._reached = found.cursor
+        return found.more
 
     def keep(self, claim: Claim) -> None:
         """Append the waiting rows to the dataset and move the cursor, in one transaction.

@@ -44,9 +44,11 @@ class Watcher:
         before = _stamp(self._folder), traffic.seq
         windows = observe(self._store, self._loop.model, policy=self._loop.policy, joiner=self._monitor)
         decision = advance(self._store, self._loop.model, joiner=self._rollout)
-        self.collector.look(claim)
-        if self.collector.waiting >= self._loop.collect_rows:
-            self.collector.keep(claim)
+        more = True
+        while more:
+            more = self.collector.look(claim)
+            if self.collector.waiting >= self._loop.collect_rows:
+                self.collector.keep(claim)
         self._seen = [*self._seen[-1:], before]
         return windows, decision
 

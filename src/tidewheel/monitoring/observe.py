@@ -83,8 +83,12 @@ def observe(
         look.see_traffic(batch.records, batch.cursor)
         if len(batch.records) < RECORDS_AT_ONCE:
             break
-    labelled = (joiner or Joiner(folder)).labelled(look.state.labels)
-    look.see_labels(labelled.rows, labelled.cursor)
+    joined = joiner or Joiner(folder)
+    while True:
+        labelled = joined.labelled(look.state.labels, limit=RECORDS_AT_ONCE)
+        look.see_labels(labelled.rows, labelled.cursor)
+        if not labelled.more:
+            break
     if look.state == stored.state:
         return []
     return look.windows if look.commit(stored.revision) else []

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from tidewheel.errors import StorageUnavailable
+from tidewheel.predictions.claims import Claim, Claims, Place, Seen
 from tidewheel.predictions.reader import Cursor, Frame, LogReader
 from tidewheel.predictions.records import ANSWERED, Label, Outcome, Prediction, row_id
 
-BATCH_FRAMES = 50_000
+BATCH_FRAMES = 20_000  # records that are held in memory at once
 
 T = TypeVar("T")
 
@@ -46,6 +49,7 @@ class Labelled:
     duplicates: int  # outcomes since the log began for a row that had one already; the first one counts
     orphans: int  # outcomes that wait for a prediction nobody has seen yet
     damaged: int  # stretches of this look that could not be read
+    more: bool = False  # whether the limit left outcomes to the next look
 
 
 class _Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -59,19 +63,14 @@ class _Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     propensity: float
     unit: str
     status: int
-    features: list[msgspec.Raw]
+    features: msgspec.Raw
+    output: list[msgspec.Raw]
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an answer stands in the log."""
-
-    segment: str  # file name
-    offset: int  # bytes
-    rows: int  # rows it answered
-
-
-_Claim = tuple[_Place, int, Outcome]  # an answer, one of its rows, and the outcome that was joined to it
+class _Brought(NamedTuple):
+    claims: list[Claim]
+    damaged: int
+    outcomes: int
 
 
 class Joiner:
@@ -80,6 +79,9 @@ class Joiner:
     The state is a function of the cursor alone: another process that goes on from a stored cursor gets the same rows.
     A row's first outcome counts, later ones are duplicates. An outcome that comes before its prediction is an orphan
     until the prediction is seen, and is then joined. Where an id was answered twice, the first answer counts.
+
+    What is known of the log stands in a temporary file beyond the first megabytes, so that memory does not grow with
+    the log. Raises StorageUnavailable when there is no room for it.
 
     >>> Joiner(Path("no/such/folder")).labelled({}).rows
     []
@@ -93,89 +95,100 @@ class Joiner:
         self._outcome = msgspec.msgpack.Decoder(Outcome)
         self._reset()
 
-    def labelled(self, cursor: Cursor | None = None) -> Labelled:
+    def labelled(self, cursor: Cursor | None = None, *, limit: int | None = None) -> Labelled:
         """Return the rows whose truth became known behind a cursor; {} or None is the beginning.
 
+        `limit` bounds how many outcomes are taken in, and so the memory of the answer; its cursor goes on behind them.
         Going on from the cursor that came last is cheap; another one costs reading the log up to it.
         """
-        if (cursor or {}) != self._cursor:
-            self._rebuild(cursor or {})
-        claims, damaged = self._advance(None)
-        rows = [row for claim in claims if (row := self._load(*claim)) is not None]
+        try:
+            if (cursor or {}) != self._cursor:
+                self._rebuild(cursor or {})
+            return self._labelled(limit)
+        except sqlite3.Error as error:
+            self._reset()
+            raise StorageUnavailable(
+                f"The outcomes in {self.folder} cannot be joined: {error}.",
+                "Free room for temporary files.",
+            ) from error
+
+    def _labelled(self, limit: int | None) -> Labelled:
+        rows: list[LabelledRow] = []
+        damaged = taken = 0
+        while True:
+            size = BATCH_FRAMES if limit is None else min(BATCH_FRAMES, limit - taken)
+            brought = self._advance(None, size)
+            found = self._load(brought.claims)
+            rows += found
+            taken += brought.outcomes
+            damaged += brought.damaged + len(brought.claims) - len(found)
+            more = brought.outcomes == size
+            if not more or (limit is not None and taken >= limit):
+                break
         return Labelled(
             rows=rows,
             cursor=dict(self._cursor),
-            duplicates=self._duplicates,
-            orphans=len(self._orphans),
-            damaged=damaged + len(claims) - len(rows),
+            duplicates=self._claims.duplicates,
+            orphans=self._claims.orphans,
+            damaged=damaged,
+            more=more,
         )
 
     def _reset(self) -> None:
         self._cursor: Cursor = {}
-        self._index: dict[str, _Place] = {}  # request id -> its first answer
-        self._joined: set[tuple[str, int]] = set()  # request id, row
-        self._orphans: dict[str, Outcome] = {}  # row id -> outcome
-        self._duplicates = 0
+        self._claims = Claims()
 
     def _rebuild(self, cursor: Cursor) -> None:
         self._reset()
-        self._advance(cursor)
+        while self._advance(cursor, BATCH_FRAMES).outcomes == BATCH_FRAMES:
+            pass
         self._cursor = dict(cursor)
 
-    def _advance(self, until: Mapping[str, int] | None) -> tuple[list[_Claim], int]:
+    def _advance(self, until: Mapping[str, int] | None, limit: int) -> _Brought:
         # Outcomes first: whatever they answer was logged before them, so the predictions read next contain it.
-        outcomes, damaged = self._read_outcomes(until)
-        damaged += self._index_predictions(until)
-        waiting, self._orphans = self._orphans, {}
-        claims = [claim for outcome in (*waiting.values(), *outcomes) if (claim := self._claim(outcome)) is not None]
-        return claims, damaged
-
-    def _read_outcomes(self, until: Mapping[str, int] | None) -> tuple[list[Outcome], int]:
-        batch = self._outcomes.frames(self._cursor, until=until)
+        batch = self._outcomes.frames(self._cursor, until=until, limit=limit)
         self._cursor |= batch.cursor
-        found = [decoded for one in batch.frames if (decoded := _decoded(self._outcome, one)) is not None]
-        return found, batch.damaged + len(batch.frames) - len(found)
+        outcomes = [decoded for one in batch.frames if (decoded := _decoded(self._outcome, one)) is not None]
+        damaged = batch.damaged + len(batch.frames) - len(outcomes)
+        damaged += self._index_predictions(until)
+        return _Brought(self._claims.take(outcomes), damaged, len(batch.frames))
 
     def _index_predictions(self, until: Mapping[str, int] | None) -> int:
         damaged = 0
         while True:
             batch = self._predictions.frames(self._cursor, limit=BATCH_FRAMES, until=until)
             self._cursor |= batch.cursor
-            damaged += batch.damaged
-            for one in batch.frames:
-                head = _decoded(self._head, one)
-                if head is None:
-                    damaged += 1
-                elif head.status == ANSWERED:
-                    self._index.setdefault(head.id, _Place(one.segment, one.offset, len(head.features)))
+            damaged += batch.damaged + self._index(batch.frames)
             if len(batch.frames) < BATCH_FRAMES:
                 return damaged
 
-    def _claim(self, outcome: Outcome) -> _Claim | None:
-        request, row = self._named(outcome.id)
-        key = (request, max(row, 0))
-        if key in self._joined or outcome.id in self._orphans:
-            self._duplicates += 1
-            return None
-        place = self._index.get(request)
-        if place is None or key[1] >= place.rows or (row < 0 and place.rows != 1):
-            self._orphans[outcome.id] = outcome
-            return None
-        self._joined.add(key)
-        return place, key[1], outcome
+    def _index(self, frames: Sequence[Frame]) -> int:
+        """Take note of answers; return how many frames hold no record."""
+        seen: list[Seen] = []
+        damaged = 0
+        for one in frames:
+            head = _decoded(self._head, one)
+            if head is None:
+                damaged += 1
+            elif head.status == ANSWERED:
+                seen.append(Seen(head.id, Place(one.segment, one.offset, len(head.output))))
+        self._claims.see(seen)
+        return damaged
 
-    def _load(self, place: _Place, row: int, outcome: Outcome) -> LabelledRow | None:
-        prediction = self._predictions.at(place.segment, place.offset)
-        if prediction is None:
-            return None
-        return LabelledRow(prediction=prediction, row=row, label=outcome.label, at=outcome.at)
+    def _load(self, claims: Sequence[Claim]) -> list[LabelledRow]:
+        """Read the answers of claims, each segment once."""
+        offsets: dict[str, set[int]] = {}
+        for claim in claims:
+            offsets.setdefault(claim.place.segment, set()).add(claim.place.offset)
+        found = {segment: self._predictions.pick(segment, sorted(each)) for segment, each in offsets.items()}
+        return list(_rows(claims, found))
 
-    def _named(self, outcome_id: str) -> tuple[str, int]:
-        """Return the request and the row that a row id names; -1 for the only row of a request."""
-        request, slash, row = outcome_id.rpartition("/")
-        if slash and row.isascii() and row.isdigit() and outcome_id not in self._index and len(row) < 10:
-            return request, int(row)
-        return outcome_id, -1
+
+def _rows(claims: Iterable[Claim], found: Mapping[str, Mapping[int, Prediction]]) -> Iterable[LabelledRow]:
+    for place, row, outcome in claims:
+        prediction = found[place.segment].get(place.offset)
+        if prediction is not None:
+            yield LabelledRow(prediction=prediction, row=row, label=outcome.label, at=outcome.at)
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[T], frame: Frame) -> T | None:

@@ -8,6 +8,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from tidewheel.predictions.records import Outcome, Prediction, Shadowed
 from tidewheel.predictions.segments import KINDS, Segment, list_segments
 
 SEGMENT_BYTES = 16 << 20
+SEGMENT_SECONDS = 86_400.0  # after which a segment is ended however small it is, so that it can be compacted
 
 
 class Predictions(NamedTuple):
@@ -87,9 +89,11 @@ class LogWriter:
         self._encode = msgspec.msgpack.Encoder(enc_hook=_pack).encode
         self._pending: list[bytes] = []
         self._descriptor = -1
+        self._begun = 0.0  # monotonic second at which the segment was opened
         self._size = 0  # bytes of full frames in the open segment
         self._synced = 0  # of these, bytes known to be on the disk
         self._retired: list[int] = []  # descriptors of ended segments that are still to be synced
+        self._aged = False  # whether sync saw that the segment is old
         self._removed = False  # whether sync saw that the file of the open segment was deleted
         self._lock = threading.Lock()  # guards _descriptor and _retired between flush and sync
 
@@ -112,7 +116,7 @@ class LogWriter:
             if self._descriptor < 0:
                 self._open()
             self._write(data)
-            if self._size >= self._segment_bytes:
+            if self._size >= self._segment_bytes or self._aged:
                 self._roll()
         except OSError as error:
             raise _unavailable(self.folder, error) from error
@@ -124,6 +128,7 @@ class LogWriter:
         """
         with self._lock:
             waiting, self._retired = self._retired, []
+            self._aged = self._descriptor >= 0 and monotonic() - self._begun > SEGMENT_SECONDS
             if self._descriptor >= 0 and self._size > self._synced:
                 waiting.append(os.dup(self._descriptor))
                 self._synced = self._size
@@ -171,7 +176,7 @@ class LogWriter:
             os.write(self._descriptor, END)
         with self._lock:
             self._retired.append(self._descriptor)
-            self._descriptor = -1
+            self._descriptor, self._aged = -1, False
 
     def _forget(self) -> None:
         with self._lock:
@@ -188,10 +193,16 @@ class LogWriter:
         self._begin(segments[-1].number + 1 if segments else 1)
 
     def _resume(self, path: Path) -> bool:
-        """Go on in a segment unless it is ended, full or held by a living writer."""
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        """Go on in a segment unless it is ended, full, held by a living writer or compacted."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink == 0:  # compacted between the two lines above
+                os.close(descriptor)
+                return False
             data = path.read_bytes()
             found = scan(data)
             if not found.closed:
@@ -228,6 +239,7 @@ class LogWriter:
     def _adopt(self, descriptor: int, size: int) -> None:
         with self._lock:
             self._descriptor, self._size, self._synced = descriptor, size, 0
+            self._begun, self._aged = monotonic(), False
 
 
 def _unavailable(folder: Path, error: OSError) -> StorageUnavailable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import BinaryIO, Generic, TypeVar
 
 import msgspec
 
+from tidewheel.predictions.compacted import Kind, from_file, pick
 from tidewheel.predictions.frames import Scan, scan
 from tidewheel.predictions.records import Outcome, Prediction, Shadowed
-from tidewheel.predictions.segments import KINDS, list_segments
+from tidewheel.predictions.segments import KINDS, Compacted, list_compacted, list_segments
 
 Cursor = dict[str, int]  # file name of a segment -> bytes of it that were read; can be kept as JSON
 
@@ -58,6 +59,7 @@ class LogReader(Generic[Record]):
     def __init__(self, folder: Path, kind: type[Record]) -> None:
         self.folder = folder
         self._kind = KINDS[kind]
+        self._type: Kind = kind
         self._decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(kind)
 
     def read(self, cursor: Cursor | None = None, *, limit: int | None = None) -> LogBatch[Record]:
@@ -82,12 +84,17 @@ class LogReader(Generic[Record]):
         frames: list[Frame] = []
         reached: Cursor = {}
         damaged = 0
-        for segment in list_segments(self.folder, self._kind):
+        segments = list_segments(self.folder, self._kind)
+        compacted = list_compacted(self.folder, self._kind)
+        for segment in segments:
             name = segment.file_name
             start = (cursor or {}).get(name, 0)
             stop = None if until is None else until.get(name, 0)
             rest = None if limit is None else limit - len(frames)
             found = _read_segment(self.folder / name, start, stop, rest)
+            if found is None:  # looked for again: it may have been compacted since the list was made
+                whole = compacted.get(name) or list_compacted(self.folder, self._kind).get(name)
+                found = self._compacted(whole, start, stop, rest)
             frames += [Frame(name, offset, payload) for offset, payload in found.payloads]
             damaged += found.damaged
             if found.end:
@@ -96,24 +103,73 @@ class LogReader(Generic[Record]):
 
     def at(self, segment: str, offset: int) -> Record | None:
         """Return the record of the frame at an offset; None when it can no longer be read."""
+        return self.pick(segment, [offset]).get(offset)
+
+    def pick(self, segment: str, offsets: Sequence[int]) -> dict[int, Record]:
+        """Return the records of one segment at some offsets; those that can no longer be read are missing."""
         try:
             with (self.folder / segment).open("rb") as file:
-                file.seek(offset)
-                found = scan(file.read(1 << 12), limit=1, whole=False)
-                if not found.payloads:
-                    file.seek(offset)
-                    found = scan(file.read(), limit=1)
+                payloads = [(at, payload) for at in sorted(offsets) if (payload := _payload_at(file, at)) is not None]
         except FileNotFoundError:
-            return None
-        if not found.payloads or found.payloads[0][0] != 0:
-            return None
-        with suppress(msgspec.DecodeError):
-            return self._decoder.decode(found.payloads[0][1])
-        return None
+            payloads = self._pick_compacted(segment, offsets)
+        found: dict[int, Record] = {}
+        for at, payload in payloads:
+            with suppress(msgspec.DecodeError):
+                found[at] = self._decoder.decode(payload)
+        return found
+
+    def end(self) -> Cursor:
+        """Return a cursor at the present end: what stands before it is never read.
+
+        It may lie within a record that is being written; reading on steps over the rest of that one.
+        """
+        ends: Cursor = {}
+        for segment in list_segments(self.folder, self._kind):
+            with suppress(FileNotFoundError):  # it is compacted
+                ends[segment.file_name] = (self.folder / segment.file_name).stat().st_size
+        for name, whole in list_compacted(self.folder, self._kind).items():
+            ends.setdefault(name, whole.end)
+        return {name: size for name, size in ends.items() if size}
+
+    def _compacted(self, whole: Compacted | None, start: int, stop: int | None, limit: int | None) -> Scan:
+        """Return the frames of a segment that was compacted, as they were; none of one that was deleted."""
+        if whole is None:
+            return Scan(payloads=[], end=0, damaged=0, closed=False)
+        end = whole.end if stop is None else min(stop, whole.end)
+        if start >= end or limit == 0:
+            return Scan(payloads=[], end=start, damaged=0, closed=True)
+        payloads: list[tuple[int, bytes]] = []
+        for file in whole.files:
+            with suppress(FileNotFoundError):  # deleted by age a moment ago
+                payloads += from_file(file, self._type, start, end)
+        payloads.sort()
+        if limit is not None and len(payloads) > limit:
+            return Scan(payloads=payloads[:limit], end=payloads[limit][0], damaged=0, closed=True)
+        return Scan(payloads=payloads, end=end, damaged=0, closed=True)
+
+    def _pick_compacted(self, name: str, offsets: Sequence[int]) -> list[tuple[int, bytes]]:
+        whole = list_compacted(self.folder, self._kind).get(name)
+        if whole is None:
+            return []
+        found: list[tuple[int, bytes]] = []
+        for file in whole.files:
+            with suppress(FileNotFoundError):
+                found += pick(file, self._type, offsets)
+        return found
 
 
-def _read_segment(path: Path, start: int, stop: int | None, limit: int | None) -> Scan:
-    """Return the frames of one file between two offsets, their offsets counted from the beginning of the file."""
+def _payload_at(file: BinaryIO, offset: int) -> bytes | None:
+    """Return the payload of the valid frame at an offset."""
+    file.seek(offset)
+    found = scan(file.read(1 << 12), limit=1, whole=False)
+    if not found.payloads:
+        file.seek(offset)
+        found = scan(file.read(), limit=1)
+    return found.payloads[0][1] if found.payloads and found.payloads[0][0] == 0 else None
+
+
+def _read_segment(path: Path, start: int, stop: int | None, limit: int | None) -> Scan | None:
+    """Return the frames of one file between two offsets, counted from its beginning; None when it is not there."""
     try:
         size = path.stat().st_size
         # A machine that lost power can leave a file shorter than what was read of it.
@@ -123,7 +179,7 @@ def _read_segment(path: Path, start: int, stop: int | None, limit: int | None) -
         with path.open("rb") as file:
             return _scan_file(file, at, end, limit)
     except FileNotFoundError:
-        return Scan(payloads=[], end=0, damaged=0, closed=False)
+        return None
 
 
 def _scan_file(file: BinaryIO, at: int, end: int, limit: int | None) -> Scan:

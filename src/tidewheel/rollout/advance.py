@@ -98,9 +98,10 @@ def _look(held: Held, folder: Path, joiner: Joiner, *, share: float) -> Held:
         if len(batch.records) < RECORDS_AT_ONCE:
             break
     labels = held.cursors.labels
-    if held.subject.loss is not None:
-        labelled = joiner.labelled(labels)
-        labels = labelled.cursor
+    more = held.subject.loss is not None
+    while more:
+        labelled = joiner.labelled(labels, limit=RECORDS_AT_ONCE)
+        labels, more = labelled.cursor, labelled.more
         if held.config.paired:
             goal = see_pairs(evidence.goal, labelled.rows, held.subject, held.config)
         else:

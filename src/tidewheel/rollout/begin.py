@@ -12,9 +12,8 @@ from tidewheel.lineage.store import Store
 from tidewheel.lineage.write import link, start_execution
 from tidewheel.models.bundle import load_bundle
 from tidewheel.models.signature import Signature
-from tidewheel.predictions.reader import Cursor
+from tidewheel.predictions.reader import Cursor, LogReader
 from tidewheel.predictions.records import Outcome, Prediction
-from tidewheel.predictions.segments import KINDS, list_segments
 from tidewheel.predictions.segments import log_folder as folder_of
 from tidewheel.registry.aliases import CHALLENGER, set_alias
 from tidewheel.registry.traffic import Traffic, current_traffic, set_traffic
@@ -45,7 +44,7 @@ def begin(
     Traffic, alias `challenger`, rollout and event are written in one transaction. A candidate that is on trial already
     stays on trial: the decision that began it is returned, so that a conductor that died may begin it again.
     Raises NotFound for an unknown model or version, or when nothing is deployed that the candidate could be compared
-    with; Conflict when another candidate is on trial, or the candidate is the champion.
+    with; Conflict when another candidate is on trial, the candidate is the champion, or the traffic follows a strategy.
     """
     version = get_model(store, f"{model}:{candidate}")
     traffic = current_traffic(store, model)
@@ -83,11 +82,7 @@ def end_of_log(folder: Path) -> Cursor:
 
     It may lie within a record that is being written; reading on steps over the rest of that one.
     """
-    ends: Cursor = {}
-    for kind in (Prediction, Outcome):
-        for segment in list_segments(folder, KINDS[kind]):
-            ends[segment.file_name] = (folder / segment.file_name).stat().st_size
-    return {name: size for name, size in ends.items() if size}
+    return LogReader(folder, Prediction).end() | LogReader(folder, Outcome).end()
 
 
 def _start(tx: Transaction, held: Held, traffic: Traffic, version_id: str, *, fault: float) -> Decision:
@@ -134,6 +129,11 @@ def _started(held: Held, *, share: float) -> Decision:
 
 
 def _check(model: str, candidate: int, traffic: Traffic) -> None:
+    if traffic.strategy is not None:
+        raise Conflict(
+            f"The traffic of {model!r} follows the strategy {traffic.strategy.kind}; a canary has no place in it.",
+            f"End it first: tidewheel models promote {model} {traffic.champion}",
+        )
     if traffic.challenger is not None:
         raise _running(model)
     if traffic.champion == candidate:
