@@ -13,6 +13,7 @@ from tidewheel.cli import (
     gc,
     journal,
     keys,
+    log,
     logs,
     loop,
     models,
@@ -24,6 +25,7 @@ from tidewheel.cli import (
     servers,
     ship,
     sweep,
+    traffic,
     triggers,
 )
 from tidewheel.errors import TidewheelError
@@ -59,8 +61,11 @@ cli = _empty()
 for command in COMMANDS:
     cli.command(epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(data.group, name="data")
+for command in traffic.COMMANDS:
+    models.group.command(epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(models.group, name="models")
 cli.add_typer(keys.group, name="keys")
+cli.add_typer(log.group, name="log")
 cli.add_typer(loop.group, name="loop")
 cli.add_typer(outbox.group, name="outbox")
 cli.add_typer(triggers.group, name="triggers")

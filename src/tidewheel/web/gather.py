@@ -19,6 +19,7 @@ from tidewheel.monitoring.windows import list_windows
 from tidewheel.pipelines.records import Run
 from tidewheel.pipelines.runs import get_run, list_runs
 from tidewheel.registry.aliases import CHAMPION, alias_history, current_aliases
+from tidewheel.registry.describe import described
 from tidewheel.registry.traffic import Traffic, current_traffic
 from tidewheel.registry.versions import list_models, list_versions
 from tidewheel.rollout.records import Rollout
@@ -35,6 +36,7 @@ from tidewheel.web.records import (
     Reign,
     RolloutLine,
     RunLine,
+    ShareLine,
     Status,
     TrafficLine,
     TriggerLine,
@@ -149,6 +151,12 @@ def _traffic_line(traffic: Traffic) -> TrafficLine:
         paired=traffic.paired,
         since=traffic.at,
         reason=traffic.reason,
+        strategy=traffic.strategy.kind if traffic.strategy is not None else "",
+        parts=tuple(
+            ShareLine(version=each.version, part=each.part, share=each.share) for each in described(traffic).arms
+        )
+        if traffic.strategy is not None
+        else (),
     )
 
 

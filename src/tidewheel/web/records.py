@@ -49,6 +49,15 @@ class VersionLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShareLine:
+    """What one version has to do under a strategy."""
+
+    version: int  # its number
+    part: str  # champion, arm, stage, member, standby, shadow or next
+    share: float  # share of the units that is led to it first, 0 to 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficLine:
     """Who answers requests now."""
 
@@ -58,6 +67,8 @@ class TrafficLine:
     paired: bool  # every request is scored by both, so that each label counts twice
     since: datetime  # when the split was set
     reason: str  # why it was set
+    strategy: str = ""  # kind of the strategy; empty: champion, and challenger if any
+    parts: tuple[ShareLine, ...] = ()  # its versions with their shares, the champion first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,6 +124,8 @@ def headline(state: LoopState) -> str:
     traffic = state.traffic
     if traffic is None:
         return "The first model is being trained." if state.running else "Nothing serves yet."
+    if traffic.strategy:
+        return f"{count(len(traffic.parts), 'version')} answer by the strategy {traffic.strategy}."
     serving = f"Version {traffic.champion} serves"
     if state.rollout:
         share = number(traffic.share, "percent").replace(".0 %", " %")
