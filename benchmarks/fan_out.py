@@ -12,12 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from benchmarks.measure import show
 from tidewheel.app import open_store
 from tidewheel.errors import StepFailed
-from tidewheel.pipelines.pipeline import pipeline
+from tidewheel.pipelines.pipeline import Pipeline, pipeline
 from tidewheel.pipelines.runs import list_runs, resume_run, start_run
 from tidewheel.pipelines.step import step
 from tidewheel.settings import Settings
@@ -56,13 +57,18 @@ def main() -> None:
 def _maps(home: str, count: int) -> list[tuple[str, float, str]]:
     store = open_store(Settings(home=Path(home)))
 
-    def run(start: int, executor: str = "inline") -> Callable[[], object]:
-        return lambda: start_run(store, fan_out, {"count": count, "start": start}, executor=executor)
+    def run(start: int, executor: str = "inline", what: Pipeline[..., int] = fan_out) -> Callable[[], object]:
+        return lambda: start_run(store, what, {"count": count, "start": start}, executor=executor)
 
     found = [
         ("inline, new", _seconds(run(0)), "target 5 ms"),
         ("inline, answered by the cache", _seconds(run(0)), ""),
-        ("process executor, new", _seconds(run(count, "process")), "target 5 ms, children included"),
+        ("process executor, steps of this script", _seconds(run(count, "process")), "target 5 ms, children included"),
+        (
+            "process executor, steps of a module",
+            _seconds(run(count, "process", import_module("benchmarks.fan_out").fan_out)),
+            "target 5 ms, children included",
+        ),
     ]
     os.environ[BROKEN] = "1"
     try:

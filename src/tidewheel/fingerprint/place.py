@@ -13,6 +13,7 @@ from typing import Literal
 STDLIB = str(Path(os.__file__).parent)  # folder of the standard library
 _SITES = frozenset({"site-packages", "dist-packages"})
 _PROJECT = re.compile(r"[^A-Za-z0-9._-].*")  # what follows the name in a requirement
+_TOLD = "__tidewheel_label__"  # attribute of a worker's `__main__`: what the run's process calls its own
 _SUFFIXES = (".dist-info", ".egg-info")
 # Import names that differ from the distribution's; any other one is looked up in the RECORD files.
 _KNOWN_NAMES = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "dateutil": "python-dateutil"}
@@ -58,10 +59,18 @@ def module_label(module: str) -> str:
     if module != "__main__":
         return module
     main = sys.modules["__main__"]
+    told = getattr(main, _TOLD, None)
+    if told:
+        return str(told)
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
     if spec is not None and spec.name:
         return str(spec.name)
     return Path(file).stem if file else "__main__"
+
+
+def stand_in(label: str) -> None:
+    """Have this process call its `__main__` as the process does whose code it executes."""
+    setattr(sys.modules["__main__"], _TOLD, label)
 
 
 @cache

@@ -34,13 +34,14 @@ class Fleet:
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Job] = {}
+        self._never_same: set[str] = set()  # digests of code that is another one in every new worker
 
     def submit(self, task: Task, pool: Pool, order: Callable[[bool], Order]) -> None:
         """Hand a task to a warm or new worker of a pool; `order` makes its order, strict or not.
 
         Raises InvalidInput for what cannot go to another process, StorageUnavailable when there is no worker.
         """
-        self._hand_over(task, pool, order, strict=True)
+        self._hand_over(task, pool, order, strict=task.code not in self._never_same)
 
     def poll(self, timeout: float, others: Iterable[Frames] = ()) -> list[Outcome | Beat]:
         """Wait for workers, or for one of some other connections."""
@@ -88,12 +89,15 @@ class Fleet:
             return []
         if isinstance(message, Begun):
             worker.begun, worker.deadline = True, float("inf")
+            worker.parcels.add(worker.parcel)
             return []
         del self._jobs[task.id]
         if isinstance(message, Stale):
             # A warm worker may hold old code: a new one is asked. One that is new and still differs shows that the
             # code is not the same twice (a constant made of the time, say): the step is executed, not cached.
             strict = not worker.fresh
+            if worker.fresh:
+                self._never_same.add(task.code)
             job.pool.rest(worker) if worker.fresh else job.pool.retire(worker)
             self._hand_over(task, job.pool, job.order, strict=strict)
             return []

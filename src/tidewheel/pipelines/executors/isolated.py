@@ -15,11 +15,12 @@ from pathlib import Path
 
 from tidewheel.clock import new_id
 from tidewheel.errors import InvalidInput, MissingExtra, StorageUnavailable
+from tidewheel.fingerprint.place import module_label
 from tidewheel.pipelines.executors.environments import Recipe, existing, make, python_in, recipe_of
 from tidewheel.pipelines.executors.fleet import Fleet
 from tidewheel.pipelines.executors.frames import Frames, pair
 from tidewheel.pipelines.executors.orders import Order, Setup, read_manifest
-from tidewheel.pipelines.executors.pool import Interpreter, Pool, absolute_path, own_interpreter
+from tidewheel.pipelines.executors.pool import Interpreter, Pool, absolute_path, own_interpreter, own_setup
 from tidewheel.pipelines.executors.process import (
     beat_seconds,
     check_options,
@@ -28,7 +29,7 @@ from tidewheel.pipelines.executors.process import (
     unstarted,
 )
 from tidewheel.pipelines.executors.seam import Beat, Outcome, Site, Task
-from tidewheel.pipelines.executors.shipping import manifest_path, order_of
+from tidewheel.pipelines.executors.shipping import Parcels, manifest_path, order_of
 
 _OPTIONS = ("places", "beat_seconds", "environments", "installer")
 _OWN = "tidewheel"  # what every environment gets from here, before its own packages: both ends must speak alike
@@ -66,6 +67,7 @@ class IsolatedExecutor:
         self._installer = _installer_of(site)
         self._root = Path(site.options.get("environments") or site.shelf.files.parent / "environments").absolute()
         self._fleet = Fleet()
+        self._parcels = Parcels()
         self._pools: dict[str, Pool] = {}
         self._making: dict[str, _Making] = {}
         self._early: list[Outcome] = []
@@ -86,8 +88,7 @@ class IsolatedExecutor:
                 return
             self._pools[digest] = self._pool(_interpreter_in(folder, self._site, self._root))
         elif digest not in self._pools:
-            setup = Setup(sys_path=absolute_path(), whole=True, shelf=self._site.shelf)
-            self._pools[digest] = self._pool(own_interpreter(setup))
+            self._pools[digest] = self._pool(own_interpreter(own_setup(self._site.shelf)))
         self._start(task, digest)
 
     def recipe(self, task: Task) -> Recipe | None:
@@ -130,10 +131,12 @@ class IsolatedExecutor:
         self._bell.close()
 
     def _start(self, task: Task, digest: str) -> None:
-        def order(strict: bool) -> Order:  # noqa: FBT001 - as Fleet calls it
-            return order_of(task, self._site, strict=strict, project_only=digest != _HERE)
-
         try:
+            parcel = self._parcels.of(task, project_only=digest != _HERE)
+
+            def order(strict: bool) -> Order:  # noqa: FBT001 - as Fleet calls it
+                return order_of(task, self._site, parcel, strict=strict)
+
             self._fleet.submit(task, self._pools[digest], order)
         except (InvalidInput, StorageUnavailable) as error:
             self._early.append(Outcome(id=task.id, failure=unstarted(error)))
@@ -189,7 +192,13 @@ def _interpreter_in(folder: Path, at: Site, root: Path) -> Interpreter:
     own, spare = _links(root)
     variables = {name: text for name, text in os.environ.items() if name not in _UNWANTED}
     variables |= {"VIRTUAL_ENV": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
-    setup = Setup(sys_path=project_path(), whole=False, shelf=at.shelf, spare_path=[str(spare)])
+    setup = Setup(
+        sys_path=project_path(),
+        whole=False,
+        shelf=at.shelf,
+        main=module_label("__main__"),
+        spare_path=[str(spare)],
+    )
     return Interpreter(program=str(python_in(folder)), setup=setup, path=(str(own),), variables=variables)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,23 @@ class Setup:
     sys_path: list[str]  # where modules are found, in full or before what the worker's own Python finds
     whole: bool  # which of the two
     shelf: Shelf  # where values are
+    main: str = "__main__"  # what the run's process calls its main module: a part of code digests
     spare_path: list[str] = field(default_factory=list)  # where else, after all that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """A step on its way to a worker, the same for every call of it."""
+
+    data: bytes  # pickled (module, name, file), or the pickled step itself where it has no importable module
+    by_value: bool  # which of the two; then a worker gets the data and the sources once
+    digest: str  # hexadecimal digest of the data
+    project: str = ""  # digest of the project's part of its code, where other packages may differ; "": all of it counts
+    sources: Mapping[str, str] = field(default_factory=dict)  # by name, what no file holds: the cells of a notebook
+
+    def bare(self) -> Parcel:
+        """Return what a worker needs that has had this already."""
+        return replace(self, data=b"", sources={}) if self.by_value else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +44,10 @@ class Order:
     """A task on its way to a worker: pure data."""
 
     id: str  # execution of the call
-    step: bytes  # pickled (module, name, file), or the pickled step itself where it has no importable module
-    by_value: bool  # which of the two
+    parcel: Parcel  # the step
     arguments: Stored  # the arguments by name, one tree
     context: StepContext  # what the step may know
     code: str  # digest of the step's code closure that the parent sees
-    project: str  # digest of the project's part of it, for a worker with other packages; "": all of it counts
     strict: bool  # refuse to execute when the code here differs
     log: Path  # where its output goes
     manifest: Path  # where the outcome is left, for the case that the parent dies

@@ -12,14 +12,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tidewheel.errors import InvalidInput, StorageUnavailable
+from tidewheel.fingerprint.place import module_label
 from tidewheel.pipelines.executors.frames import Frames, pair
 from tidewheel.pipelines.executors.orders import Order, Setup
 from tidewheel.pipelines.executors.seam import Task
+from tidewheel.pipelines.stored import Shelf
 
 START_SECONDS = 120.0  # within which a worker has to import what a step needs
 GONE = (BrokenPipeError, ConnectionResetError, EOFError, OSError)
@@ -48,6 +50,8 @@ class Worker:
     pipe: Frames  # orders go down, outcomes come up
     errors: Any  # file with what it printed outside of tasks
     fresh: bool = True  # whether it has not executed anything yet
+    parcels: set[str] = field(default_factory=set)  # digests of the steps that it has loaded
+    parcel: str = ""  # digest of the step that it was sent last
     task: Task | None = None  # what it executes
     begun: bool = False  # whether the step itself runs, imports being done
     deadline: float = float("inf")  # monotonic time at which its imports are overdue
@@ -92,11 +96,11 @@ class Pool:
 
         Raises InvalidInput when none starts, StorageUnavailable when there is no room for a process.
         """
-        data = pickle.dumps(order)
         while True:
             worker = self._warm(shape, order.memory) or self._start(shape)
+            had = order.parcel.digest in worker.parcels
             try:
-                worker.pipe.send_bytes(data)
+                worker.pipe.send_bytes(pickle.dumps(replace(order, parcel=order.parcel.bare()) if had else order))
             except GONE as error:
                 self.retire(worker)  # it died while idle
                 if worker.fresh:
@@ -106,6 +110,7 @@ class Pool:
                     ) from error
                 continue
             break
+        worker.parcel = order.parcel.digest
         worker.task, worker.begun, worker.peak = task, False, 0
         worker.deadline = time.monotonic() + START_SECONDS
         return worker
@@ -238,6 +243,11 @@ class Pool:
         self._errors.close()
         self._errors = None
         return "".join(said)
+
+
+def own_setup(shelf: Shelf) -> Setup:
+    """Return what workers of this very Python are told."""
+    return Setup(sys_path=absolute_path(), whole=True, shelf=shelf, main=module_label("__main__"))
 
 
 def own_interpreter(setup: Setup) -> Interpreter:

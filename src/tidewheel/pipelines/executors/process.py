@@ -8,10 +8,10 @@ from tidewheel.blobs.store import MemoryBlobs
 from tidewheel.errors import InvalidInput, NotFound, StorageUnavailable
 from tidewheel.pipelines.executors.fleet import Fleet
 from tidewheel.pipelines.executors.machine import machine, whole
-from tidewheel.pipelines.executors.orders import Setup, read_manifest
-from tidewheel.pipelines.executors.pool import Pool, absolute_path, own_interpreter
+from tidewheel.pipelines.executors.orders import read_manifest
+from tidewheel.pipelines.executors.pool import Pool, own_interpreter, own_setup
 from tidewheel.pipelines.executors.seam import Beat, Failure, Outcome, Site, Task
-from tidewheel.pipelines.executors.shipping import manifest_path, order_of
+from tidewheel.pipelines.executors.shipping import Parcels, manifest_path, order_of
 
 BEAT_SECONDS = 10.0  # between two signs of life of a task
 _OPTIONS = ("places", "beat_seconds")
@@ -28,8 +28,9 @@ class ProcessExecutor:
         self.places = places_of(site)
         self._site = site
         self._fleet = Fleet()
+        self._parcels = Parcels()
         self._pool = Pool(
-            interpreter=own_interpreter(Setup(sys_path=absolute_path(), whole=True, shelf=site.shelf)),
+            interpreter=own_interpreter(own_setup(site.shelf)),
             beat_seconds=beat_seconds(site),
         )
         self._early: list[Outcome] = []
@@ -37,7 +38,8 @@ class ProcessExecutor:
     def submit(self, task: Task) -> None:
         """Hand the task to a warm or new child."""
         try:
-            self._fleet.submit(task, self._pool, lambda strict: order_of(task, self._site, strict=strict))
+            parcel = self._parcels.of(task, project_only=False)
+            self._fleet.submit(task, self._pool, lambda strict: order_of(task, self._site, parcel, strict=strict))
         except (InvalidInput, StorageUnavailable) as error:
             self._early.append(Outcome(id=task.id, failure=unstarted(error)))
 

@@ -26,10 +26,10 @@ from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.active import executing
 from tidewheel.pipelines.executors.attempts import attempt_number, attempts_beside
 from tidewheel.pipelines.executors.family import adopt_orphans, end_family
+from tidewheel.pipelines.executors.loaded import project_digest
 from tidewheel.pipelines.executors.remote_order import Answer, RemoteOrder, Shipped, order_from
 from tidewheel.pipelines.executors.seam import Failure, Outcome, kept, types_of
 from tidewheel.pipelines.executors.usage import Meter
-from tidewheel.pipelines.executors.worker import project_digest
 from tidewheel.pipelines.logs import headline, redirected, trace
 from tidewheel.pipelines.secrets import Secrets, equipped
 from tidewheel.pipelines.step import Step

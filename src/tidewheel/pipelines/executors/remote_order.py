@@ -11,9 +11,9 @@ from typing import Any
 from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.active import StepContext
 from tidewheel.pipelines.executors.bundle import LIMIT, inside, pack
+from tidewheel.pipelines.executors.loaded import project_digest
 from tidewheel.pipelines.executors.seam import Failure, Outcome, Task, Usage, usage_from
 from tidewheel.pipelines.executors.shipping import shipped, stored_arguments
-from tidewheel.pipelines.executors.worker import project_digest
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored, stored_from
 

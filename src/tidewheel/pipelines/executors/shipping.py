@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import linecache
 import pickle
 import sys
 from collections.abc import Callable
@@ -10,29 +12,67 @@ from typing import Any
 
 from tidewheel.errors import InvalidInput
 from tidewheel.fingerprint.code import code_digest
-from tidewheel.pipelines.executors.orders import Order
+from tidewheel.pipelines.executors.loaded import project_digest
+from tidewheel.pipelines.executors.orders import Order, Parcel
 from tidewheel.pipelines.executors.seam import Held, Site, Task
-from tidewheel.pipelines.executors.worker import project_digest
 from tidewheel.pipelines.nested import mapped, path_to
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
 from tidewheel.pipelines.tree import Marked, encode
 
 
-def order_of(task: Task, site: Site, *, strict: bool = True, project_only: bool = False) -> Order:
-    """Return a task as an order; with `project_only` the packages of the worker may differ from those here.
+class Parcels:
+    """The steps of the tasks of an executor, each packed once in a run: one run means one code."""
 
-    Raises InvalidInput for a step or argument that cannot go to another process.
+    def __init__(self) -> None:
+        self._packed: dict[tuple[Step[..., Any], bool], Parcel] = {}
+        self._run_id = ""
+
+    def of(self, task: Task, *, project_only: bool) -> Parcel:
+        """Return the step of a task for workers; with `project_only` their packages may differ from those here.
+
+        Raises InvalidInput for a step that cannot go to another process.
+        """
+        if task.context.run_id != self._run_id:
+            self._packed.clear()
+            self._run_id = task.context.run_id
+        found = self._packed.get((task.step, project_only))
+        if found is None:
+            found = self._packed[task.step, project_only] = _packed(task.step, project_only=project_only)
+        return found
+
+
+def _packed(step: Step[..., Any], *, project_only: bool) -> Parcel:
+    data, by_value = shipped(step)
+    return Parcel(
+        data=data,
+        by_value=by_value,
+        digest=hashlib.sha256(data).hexdigest(),
+        project=project_digest(code_digest(step)) if project_only else "",
+        sources=_sources_without_files() if by_value else {},
+    )
+
+
+def _sources_without_files() -> dict[str, str]:
+    """Return the sources that Python remembers and no file holds: a worker digests and shows them as this process."""
+    return {
+        name: "".join(entry[2])
+        for name, entry in list(linecache.cache.items())
+        if len(entry) > 1 and entry[1] is None and not Path(name).exists()
+    }
+
+
+def order_of(task: Task, site: Site, parcel: Parcel, *, strict: bool = True) -> Order:
+    """Return a task as an order, given its step.
+
+    Raises InvalidInput for an argument that cannot go to another process.
     """
-    step, by_value = shipped(task.step)
     return Order(
         id=task.id,
-        step=step,
-        by_value=by_value,
+        parcel=parcel,
         arguments=stored_arguments(task, site.shelf),
         context=task.context,
         code=task.code,
-        project=project_digest(code_digest(task.step)) if project_only else "",
         strict=strict,
         log=task.log.absolute(),
         manifest=manifest_path(site, task.id),

@@ -94,6 +94,9 @@ class Warden:
         for pid in self._wards:
             end_family(pid)
         end_family(os.getpid(), spare=os.getpid())
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, 0)[0]:  # what they have used counts as the warden's own, and so as the run's
+                pass
 
     def _orphaned(self) -> bool:
         return os.getppid() != int(sys.argv[2])

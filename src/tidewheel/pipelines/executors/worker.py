@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import hashlib
 import json
 import os
 import pickle
@@ -17,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from tidewheel.errors import StorageUnavailable
-from tidewheel.fingerprint.code import CodeDigest, code_digest
+from tidewheel.fingerprint.place import stand_in
 from tidewheel.pipelines.active import executing
 from tidewheel.pipelines.executors.family import end_family
 from tidewheel.pipelines.executors.frames import Frames
+from tidewheel.pipelines.executors.loaded import LoadedSteps
 from tidewheel.pipelines.executors.orders import Begun, Done, Order, Setup, Stale, leave_manifest
 from tidewheel.pipelines.executors.seam import Failure, Outcome, kept, types_of
 from tidewheel.pipelines.executors.usage import Meter, sample
 from tidewheel.pipelines.logs import headline, redirected, trace
 from tidewheel.pipelines.secrets import Secrets, equipped
-from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf
-from tidewheel.pipelines.target import load_step
 from tidewheel.pipelines.tree import decode
 
 _FIRST_TO_GO = "500"  # oom_score_adj: rather than the run, the kernel ends its steps for want of memory
@@ -71,10 +69,11 @@ def main(pipe_number: int, life: int, notes: int) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup: Setup = pickle.loads(pipe.recv_bytes())  # noqa: S301
         sys.path[:] = setup.sys_path if setup.whole else [*setup.sys_path, *sys.path, *setup.spare_path]
-        line = Line(pipe, notes)
+        stand_in(setup.main)
+        line, steps = Line(pipe, notes), LoadedSteps()
         while True:
             order = line.next_order()
-            line.end(_served(order, setup.shelf, line))
+            line.end(_served(order, steps, setup.shelf, line))
     end_family(os.getpid(), spare=os.getpid())
 
 
@@ -87,11 +86,11 @@ def _end_with_warden(life: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _served(order: Order, shelf: Shelf, line: Line) -> Done | Stale:
+def _served(order: Order, steps: LoadedSteps, shelf: Shelf, line: Line) -> Done | Stale:
     secrets = Secrets(order.secrets)
     try:
         with redirected(order.log, secrets):
-            outcome = _execute(order, shelf, line, secrets)
+            outcome = _execute(order, steps, shelf, line, secrets)
         if isinstance(outcome, Stale):
             return outcome
         if outcome.failure is None:
@@ -104,11 +103,11 @@ def _served(order: Order, shelf: Shelf, line: Line) -> Done | Stale:
     return Done(outcome=outcome, memory=sample([os.getpid()]).memory)
 
 
-def _execute(order: Order, shelf: Shelf, line: Line, secrets: Secrets) -> Outcome | Stale:
+def _execute(order: Order, steps: LoadedSteps, shelf: Shelf, line: Line, secrets: Secrets) -> Outcome | Stale:
     meter = None
     try:
-        step: Step[..., Any] = pickle.loads(order.step) if order.by_value else load_step(*pickle.loads(order.step))  # noqa: S301
-        code = _code_here(step, order)
+        step = steps.step(order.parcel)
+        code = steps.code(order)
         if order.strict and code != order.code:
             return Stale(id=order.id)
         arguments = decode(order.arguments, shelf)
@@ -124,21 +123,3 @@ def _execute(order: Order, shelf: Shelf, line: Line, secrets: Secrets) -> Outcom
         message, mend = secrets.clean(headline(error)), secrets.clean(str(getattr(error, "mend", "")))
         failure = Failure(kind="raised", types=types_of(error), message=message, mend=mend)
         return Outcome(id=order.id, failure=failure, usage=meter.read() if meter else None)
-
-
-def _code_here(step: Step[..., Any], order: Order) -> str:
-    """Return the digest of the code as loaded here; where only the project counts and is the same, the parent's."""
-    closure = code_digest(step)
-    if order.project and project_digest(closure) == order.project:
-        return order.code
-    return closure.digest
-
-
-def project_digest(closure: CodeDigest) -> str:
-    """Return the digest of the project's own part of a code closure: neither Python nor what is installed counts."""
-    parts = sorted(f"{name} {part}" for name, part in closure.parts.items() if _is_projects(name, part))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _is_projects(name: str, part: str) -> bool:
-    return name != "python" and "==" not in part and part != "not importable"
