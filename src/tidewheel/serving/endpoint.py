@@ -19,6 +19,7 @@ from tidewheel.serving.journal import Journal
 from tidewheel.serving.languages import Language, Served
 from tidewheel.serving.metrics import Counters
 from tidewheel.serving.response import Header, Response, error_response, status_of
+from tidewheel.serving.shelf import Shelf
 from tidewheel.serving.strategies.shadow import Shadows
 
 logger = logging.getLogger("tidewheel.serving")
@@ -44,10 +45,19 @@ class Ticket(msgspec.Struct, gc=False):
 class Endpoint:
     """Answers for one model. A swap is one assignment to `deployed`; requests under way keep what they began with."""
 
-    def __init__(self, model: str, journal: Journal, counters: Counters, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        model: str,
+        journal: Journal,
+        counters: Counters,
+        now_us: Callable[[], int],
+        *,
+        shelf: Shelf | None = None,
+    ) -> None:
         self.model = model
         self.deployed: Deployed | None = None
         self.trouble = ""  # why the deployment that is wanted is not live
+        self.shelf = shelf  # versions that are not deployed; None: callers may not ask for them
         self.fallback = ""  # which earlier version answers instead, because the wanted one could not be loaded
         self.journal = journal
         self.counters = counters
@@ -64,7 +74,10 @@ class Endpoint:
             return self.refuse(headers, self._absent())
         caller = caller_of(headers)
         try:
-            pinned = self.version(deployed, version) if version else None
+            pinned = None
+            if version:
+                deployed = self._holding(deployed, version)
+                pinned = self.version(deployed, version)
             ask = language.decode(deployed, pinned or deployed.champion, headers, body, caller)
         except TidewheelError as error:
             return self._refuse(caller, error, started)
@@ -133,8 +146,15 @@ class Endpoint:
             raise NotFound(f"live version of {self.model}", version, live)
         return arm
 
+    def _holding(self, deployed: Deployed, version: str) -> Deployed:
+        """Return the picture in which a version is found that a caller names."""
+        if self.shelf is None or deployed.named(version) is not None:
+            return deployed
+        return self.shelf.take(self.model, version)
+
     def _fields_of(self, version: int) -> Sequence[str] | None:
-        deployed = self.deployed
+        deployed = self.shelf.peek(self.model, version) if self.shelf is not None else None
+        deployed = deployed or self.deployed
         if deployed is None:
             return None
         return next((arm.signature.names for arm in deployed.arms() if arm.version == version), None)

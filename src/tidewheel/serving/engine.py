@@ -19,6 +19,7 @@ from tidewheel.models.bundle import Bundle, load_bundle
 from tidewheel.predictions.rules import rules_for, salt_of
 from tidewheel.predictions.segments import log_folder
 from tidewheel.registry.versions import list_models
+from tidewheel.serving.access import TRACEPARENT, Visit
 from tidewheel.serving.admission import Admission
 from tidewheel.serving.endpoint import Endpoint, Ticket
 from tidewheel.serving.follow import Follower, Peers, Repeater, wanted_traffic
@@ -36,8 +37,9 @@ from tidewheel.serving.pages import documentation, metadata_of, readiness
 from tidewheel.serving.repository import Repository, index, wants_ready
 from tidewheel.serving.response import HTML, PLAIN, TEXT, Header, Response, error_response, json_response
 from tidewheel.serving.routes import Match, match
-from tidewheel.serving.tallies import Tallies
-from tidewheel.serving.terms import Terms
+from tidewheel.serving.shelf import Shelf
+from tidewheel.serving.tallies import Tallies, states_of
+from tidewheel.serving.terms import Terms, watch_of
 
 BODY_LIMIT = 8 << 20  # bytes
 SYNC_SECONDS = 1.0
@@ -79,6 +81,7 @@ class Engine:
         self._poll_seconds = limits.poll_seconds
         self._peers = peers
         self._tallies = tallies
+        self._shelf = Shelf(store, limits.spare_bytes, trust=trust) if limits.spare_bytes else None
         self._store = store
         self._models = tuple(models) if models is not None else None
         self._home = home or store.home
@@ -88,6 +91,7 @@ class Engine:
         self._now_us = _clock_us(store.clock)
         self.gate = Gate(store, self._now_us, secret=terms.secret, anonymous=terms.anonymous)
         self._terms = terms
+        self._watch = watch_of(terms, self.gate)
         self._lookups = Lookups(store, self._now_us)
         self._repository = Repository(self._home / "repository" if terms.repository else None)
         self._endpoints: dict[str, Endpoint] = {}
@@ -127,11 +131,24 @@ class Engine:
 
     def handle(self, method: str, path: str, headers: Sequence[Header], body: bytes) -> Response:
         """Answer one request. Header names are in lower case; the path is without query and percent signs."""
+        if not self._watch.on and TRACEPARENT not in dict(headers):
+            return self._respond(method, path, headers, body)
+        visit = self._watch.begin(method, path, dict(headers), len(body))
+        return self._watch.end(visit, self._respond(method, path, headers, body, visit))
+
+    def _respond(
+        self, method: str, path: str, headers: Sequence[Header], body: bytes, visit: Visit | None = None
+    ) -> Response:
         if method == "POST" and len(body) <= self.body_limit:
             hot = self._hot.get(path)
             if hot is not None:
                 taken = self._take(*hot, headers, body)
+                if visit is not None:
+                    _note(visit, hot[0], taken)
                 return taken if isinstance(taken, Response) else self._answer(hot[0], taken)
+        if visit is not None:
+            with suppress(NotFound):
+                visit.model, visit.version = match(method, path).about
         return self._handle(method, path, headers, body)
 
     def submit(self, method: str, path: str, headers: Sequence[Header], body: bytes, deliver: Deliver) -> bool:
@@ -144,7 +161,13 @@ class Engine:
             deliver(self.handle(method, path, headers, body))
             return False
         endpoint, language = hot
+        visit = None
+        if self._watch.on or TRACEPARENT in dict(headers):
+            visit = self._watch.begin(method, path, dict(headers), len(body))
+            deliver = self._watch.delivering(visit, deliver)
         taken = self._take(endpoint, language, headers, body, queued=True)
+        if visit is not None:
+            _note(visit, endpoint, taken)
         if isinstance(taken, Response):
             deliver(taken)
             return False
@@ -241,6 +264,7 @@ class Engine:
 
     def sync(self) -> None:
         """Force the logs onto the disk."""
+        self._watch.write()
         for endpoint in list(self._endpoints.values()):
             endpoint.journal.sync()
 
@@ -263,6 +287,9 @@ class Engine:
             repeater.stop()
         for endpoint in (*self._endpoints.values(), *self._parked.values()):
             endpoint.close()
+        self._watch.close()
+        if self._shelf is not None:
+            self._shelf.close()
         if self._tallies is not None:
             self._keep_tallies()
 
@@ -298,7 +325,7 @@ class Engine:
                 continue
             counters = Counters()
             journal = self._journal(name, counters)
-            endpoint = Endpoint(name, journal, counters, self._now_us)
+            endpoint = Endpoint(name, journal, counters, self._now_us, shelf=self._shelf)
             endpoints[name] = endpoint
             self._followers[name] = Follower(self._store, endpoint, trust=self._trust, peers=self._peers)
         self._replace(endpoints)
@@ -372,7 +399,10 @@ class Engine:
         ready = self.ready
         if self.gate.closed and not self.gate.caller(dict(headers)):  # a probe without a key learns no names
             return json_response(200 if ready else 503, {"ready": ready})
-        return json_response(200 if ready else 503, readiness(self._endpoints, ready=ready))
+        content = readiness(self._endpoints, ready=ready)
+        if self._tallies is not None:
+            content["workers"] = states_of(self._tallies.folder)
+        return json_response(200 if ready else 503, content)
 
     def _model(self, found: Match, *_: object) -> Response:
         endpoint = self._endpoint(found)
@@ -440,6 +470,12 @@ class Engine:
             samples=[("", (("model", name),), int(bool(e.fallback))) for name, e in self._endpoints.items()],
         )
         yield Family(
+            name="tidewheel_spare_bytes",
+            kind="gauge",
+            help="Memory of versions that are not deployed and were loaded because somebody asked for them.",
+            samples=[("", (), self._shelf.used if self._shelf is not None else 0)],
+        )
+        yield Family(
             name="tidewheel_overloaded_total",
             kind="counter",
             help="Requests turned away with 429 because too much work waited.",
@@ -463,6 +499,12 @@ class Engine:
             help="CPU seconds of this process.",
             samples=[("", (), time.process_time())],
         )
+
+
+def _note(visit: Visit, endpoint: Endpoint, taken: Ticket | Response) -> None:
+    visit.model = endpoint.model
+    if isinstance(taken, Ticket):
+        visit.version = str(taken.arm.version)
 
 
 def _wrong_method(found: Match) -> Response:

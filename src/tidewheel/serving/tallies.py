@@ -6,8 +6,9 @@ when a worker is killed, and not when its parent adds the file of one that has e
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,17 +37,17 @@ class Tallies:
     """The metrics of the workers of one server, in a folder."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._number = number  # of this process, never used twice in one folder
 
     def keep(self, families: Iterable[Family]) -> None:
         """Put this process's metrics where the others find them."""
-        _write(self._folder, str(self._number), _Kept([self._number], [_tally(each) for each in families]))
+        _write(self.folder, str(self._number), _Kept([self._number], [_tally(each) for each in families]))
 
     def all(self) -> list[Family]:
         """Return the metrics of all workers together: counters added up, gauges at their highest."""
-        found = [kept for path in self._folder.glob("*.metrics") if (kept := _read(path)) and path.stem != ENDED]
-        ended = _read(self._folder / f"{ENDED}.metrics")  # read last: who ends meanwhile is counted here, and only here
+        found = [kept for path in self.folder.glob("*.metrics") if (kept := _read(path)) and path.stem != ENDED]
+        ended = _read(self.folder / f"{ENDED}.metrics")  # read last: who ends meanwhile is counted here, and only here
         past = set(ended.workers) if ended else set()
         each = [kept.tallies for kept in found if not past.intersection(kept.workers)]
         return [_family(tally) for tally in merged([*([ended.tallies] if ended else []), *each])]
@@ -61,6 +62,15 @@ def retire(folder: Path, number: int) -> None:
     counted = [tally for tally in kept.tallies if tally.kind != "gauge"]
     _write(folder, ENDED, _Kept([*ended.workers, number], merged([ended.tallies, counted])))
     path.unlink(missing_ok=True)
+
+
+def states_of(folder: Path) -> list[Mapping[str, object]]:
+    """Return what the parent says of its workers; nothing when it has not said anything yet."""
+    try:
+        found: list[Mapping[str, object]] = json.loads((folder / "workers.json").read_text())
+    except (OSError, ValueError):
+        return []
+    return found
 
 
 def merged(parts: Iterable[Sequence[Tally]]) -> list[Tally]:

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,6 +288,7 @@ class Workers:
         worker.process.terminate()
 
     def _end(self) -> None:
+        self._listening.close()  # who comes now is refused by the kernel as soon as no worker listens any more
         for worker in self._all():
             self._leave(worker)
         for worker in self._all():
@@ -344,15 +345,6 @@ def ask_to_reload(home: Path, port: int) -> int:
     pid = int((found / "parent.pid").read_text())
     os.kill(pid, signal.SIGHUP)
     return pid
-
-
-def states_of(folder: Path) -> list[Mapping[str, object]]:
-    """Return what the parent says of its workers; nothing when it has not said anything yet."""
-    try:
-        found: list[Mapping[str, object]] = json.loads((folder / "workers.json").read_text())
-    except (OSError, ValueError):
-        return []
-    return found
 
 
 @contextmanager
