@@ -17,6 +17,9 @@ from tidewheel.errors import Conflict, InvalidInput, NotFound, TidewheelError
 from tidewheel.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from tidewheel.explaining.records import Explanation
     from tidewheel.lineage.chain import ChainReport
     from tidewheel.lineage.graph import Graph
     from tidewheel.lineage.outbox import Sinks, Waiting
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from tidewheel.pipelines.reproduce import Reproduction, Wish
     from tidewheel.pipelines.runs import Run, RunEvent
     from tidewheel.pipelines.sweep import Ranking, Sweep
+    from tidewheel.predictions.compact import Compaction
 
 ROOMS_WITH_TABLES = ("lineage", "data", "pipelines", "monitoring", "registry", "serving", "rollout", "triggers", "loop")
 
@@ -339,3 +343,63 @@ def tick_loop(store: Store, target: str, *, executor: str = "inline") -> TickRep
     from tidewheel.loop.tick import tick
 
     return tick(store, load_loop(target), executor=executor)
+
+
+def log_of(store: Store, model: str) -> Path:
+    """Return the folder of a model's prediction log; NotFound, with near names, where nothing was logged."""
+    from tidewheel.predictions.segments import log_folder, logged_models
+
+    if model not in logged_models(store.home):
+        raise NotFound("log of a model", model, logged_models(store.home), "A model is logged once it was asked.")
+    return log_folder(store.home, model)
+
+
+def compact_logs(store: Store, settings: Settings, model: str = "") -> dict[str, Compaction]:
+    """Compact the log of one model, or of all, and delete what their rules call too old; return what was done."""
+    from tidewheel.predictions.compact import compact
+    from tidewheel.predictions.rules import rules_for
+    from tidewheel.predictions.segments import logged_models
+
+    folders = {name: log_of(store, name) for name in ([model] if model else logged_models(store.home))}
+    now = store.clock.now()
+    return {name: compact(folder, now=now, days=rules_for(settings.log, name).days) for name, folder in folders.items()}
+
+
+def export_log(store: Store, model: str, place: Path, *, labels: bool = False) -> int:
+    """Write a model's log as a table and return how many rows it has."""
+    from functools import cache
+
+    from tidewheel.models.bundle import load_bundle
+    from tidewheel.predictions.export import export_log as export
+    from tidewheel.registry.versions import get_model
+
+    @cache
+    def names(version: int) -> Sequence[str]:
+        return load_bundle(store, get_model(store, f"{model}:{version}").bundle_digest).manifest.signature.names
+
+    return export(log_of(store, model), place, names, labels=labels)
+
+
+def read_rows(file: str) -> pl.DataFrame:
+    """Return the rows of a CSV, Parquet, JSON, JSON lines or Arrow file."""
+    from tidewheel.data.sources import load
+
+    return load(file).frame
+
+
+def explain_version(
+    store: Store,
+    reference: str,
+    rows: pl.DataFrame,
+    *,
+    background: pl.DataFrame | None = None,
+    budget_ms: float | None = None,
+    trust: bool = False,
+) -> Explanation:
+    """Say what each feature of some rows contributes to the answers of a version."""
+    from tidewheel.explaining.explain import explain
+    from tidewheel.models.bundle import load_bundle
+    from tidewheel.registry.versions import get_model
+
+    bundle = load_bundle(store, get_model(store, reference).bundle_digest, trust=trust)
+    return explain(bundle, rows, background=background, budget_ms=budget_ms)

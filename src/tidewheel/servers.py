@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from tidewheel.triggers.tick import TickReport as ScheduleReport
 
 LETTING_GO = 5.0  # seconds in which the children of an `up` that was killed let go of their ports
+COMPACT_SECONDS = 600.0  # pause between two looks whether a log is to be compacted
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -101,6 +105,37 @@ def terms_of(settings: Settings) -> Terms:
     )
 
 
+def keep_compacting(settings: Settings) -> None:
+    """Compact the logs again and again from a thread of this process, each time in a process of low priority."""
+
+    def run() -> None:
+        while True:
+            time.sleep(COMPACT_SECONDS)
+            child = start_compaction(settings)
+            if child is not None:
+                child.wait()
+
+    threading.Thread(target=run, name="tidewheel-compact", daemon=True).start()
+
+
+def start_compaction(settings: Settings) -> subprocess.Popen[bytes] | None:
+    """Start a process that compacts the logs of this home, unless there is nothing to do for it."""
+    from tidewheel.predictions.compact import is_due
+    from tidewheel.predictions.rules import rules_for
+    from tidewheel.predictions.segments import log_folder, logged_models
+    from tidewheel.supervisor import tidewheel_command
+
+    now = datetime.now(UTC)
+    names = logged_models(settings.home)
+    if not any(is_due(log_folder(settings.home, name), now, rules_for(settings.log, name).days) for name in names):
+        return None
+    command = tidewheel_command("log", "compact", "--home", str(settings.home))
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own argv
+    with suppress(OSError):  # it has ended already
+        os.setpriority(os.PRIO_PROCESS, child.pid, 10)
+    return child
+
+
 def serve(
     settings: Settings,
     models: Sequence[str] | None,
@@ -139,6 +174,7 @@ def serve(
         store.close()
     listening = listen(address.host, address.port, patience=LETTING_GO)
     plan = _Plan(settings=settings, models=tuple(models) if models is not None else None, repository=repository)
+    keep_compacting(settings)
     with listening:
         Workers(
             (sys.executable, "-c", "from tidewheel.servers import work; work()"),

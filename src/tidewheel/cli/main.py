@@ -16,6 +16,8 @@ from tidewheel.cli import (
     log,
     logs,
     loop,
+    model_facts,
+    model_reports,
     models,
     outbox,
     reproduce,
@@ -63,6 +65,8 @@ for command in COMMANDS:
 cli.add_typer(data.group, name="data")
 for command in traffic.COMMANDS:
     models.group.command(epilog=f"Example: {command.example}")(command.function)
+for command in (*model_facts.COMMANDS, *model_reports.COMMANDS):
+    models.group.command(command.function.__name__.rstrip("_"), epilog=f"Example: {command.example}")(command.function)
 cli.add_typer(models.group, name="models")
 cli.add_typer(keys.group, name="keys")
 cli.add_typer(log.group, name="log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,6 +108,8 @@ class Client:
         if self._connection is None:
             self._connection = http.client.HTTPConnection(self._host, self._port, timeout=30)
         headers = {"content-type": "application/json"} if body else {}
+        if key := os.environ.get("TIDEWHEEL_API_KEY", ""):
+            headers["x-api-key"] = key
         try:
             self._connection.request(method, path, body or None, headers)
             response = self._connection.getresponse()

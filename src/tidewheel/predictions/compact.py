@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -163,13 +163,15 @@ def _sync(folder: Path) -> None:
         os.close(entry)
 
 
-def compactable(folder: Path) -> Sequence[str]:
-    """Return the segments that are not the newest of their writer and kind: those that a compaction is worth for."""
-    found: list[str] = []
+def is_due(folder: Path, now: datetime, days: float) -> bool:
+    """Say whether a compaction would have something to do: an older segment of some writer, or a day too old."""
+    oldest = (now - timedelta(days=days)).astimezone(UTC).date().isoformat()
+    if days > 0 and any(day.name.removeprefix("day=") < oldest for day in (folder / COMPACTED).glob("day=*")):
+        return True
     for kind in KINDS.values():
-        newest: dict[str, str] = {}
-        for segment in list_segments(folder, kind):
-            if segment.writer in newest:
-                found.append(newest[segment.writer])
-            newest[segment.writer] = segment.file_name
-    return [name for name in found if (folder / name).exists()]
+        seen: set[str] = set()
+        for segment in reversed(list_segments(folder, kind)):
+            if segment.writer in seen and (folder / segment.file_name).exists():
+                return True
+            seen.add(segment.writer)
+    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tidewheel.predictions.records import Outcome, Prediction, Shadowed
 
@@ -52,6 +52,12 @@ def log_folder(home: Path, model: str) -> Path:
     """
     name = quote(model, safe="")
     return home / "log" / (name if not name.startswith(".") else "%2E" + name[1:])
+
+
+def logged_models(home: Path) -> list[str]:
+    """Return the models that have a log."""
+    names = (unquote(name) for name in _names(home / "log") if not name.startswith("."))
+    return sorted(name for name in names if log_folder(home, name).is_dir())
 
 
 def list_segments(folder: Path, kind: str) -> list[Segment]:

@@ -30,6 +30,11 @@ class Match:
     values: Mapping[str, str]  # model and version, where the path names them
     allowed: bool  # whether the method is the route's
 
+    @property
+    def about(self) -> tuple[str, str]:
+        """The model and the version that the path names, "" for none."""
+        return self.values.get("model", ""), self.values.get("version", "")
+
 
 def _route(action: str, method: str, path: str, pattern: str) -> Route:
     return Route(action=action, method=method, path=path, pattern=re.compile(pattern))

@@ -10,7 +10,9 @@ from typing import Any
 from tidewheel.errors import InvalidInput
 from tidewheel.lineage.store import Store
 from tidewheel.predictions.rules import check_rules
+from tidewheel.serving.access import AccessLog, Watch
 from tidewheel.serving.gate import VARIABLE, Gate, check_secret
+from tidewheel.serving.spans import otel_spans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +45,9 @@ def check_exposed(store: Store, terms: Terms, host: str) -> None:
         f"Make one: tidewheel keys create NAME. A container takes a secret of yours in {VARIABLE}. Behind a proxy that "
         "asks for credentials set anonymous = true.",
     )
+
+
+def watch_of(terms: Terms, gate: Gate) -> Watch:
+    """Return what is told about requests. Raises MissingExtra or InvalidInput when that cannot be done."""
+    log = AccessLog(terms.access_log) if terms.access_log else None
+    return Watch(log, otel_spans(terms.otel) if terms.otel else None, gate.caller)

@@ -29,6 +29,8 @@ def dockerfile(payload: Payload, *, base: str = "python:3.11-slim") -> str:
             "COPY model /model",
             "USER tidewheel",
             "WORKDIR /var/lib/tidewheel",
+            "# To be run with -e TIDEWHEEL_API_KEY, which callers then send, or behind a proxy with",
+            "# -e TIDEWHEEL_ANONYMOUS=true; without either it refuses to start.",
             "ENV TIDEWHEEL_PUBLIC=true",
             f"EXPOSE {PORT}",
             f"CMD {json.dumps(list(COMMAND))}",
@@ -60,7 +62,7 @@ def deployment(payload: Payload, image: str, *, replicas: int = 1) -> Mapping[st
         "name": "model",
         "image": image,
         "args": list(COMMAND),
-        "env": [{"name": "TIDEWHEEL_PUBLIC", "value": "true"}],
+        "env": _environment(payload),
         "ports": [{"name": "http", "containerPort": PORT}],
         "readinessProbe": _PROBE,
         "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": PORT}, "periodSeconds": 10},
@@ -90,7 +92,7 @@ def inference_service(payload: Payload, image: str) -> Mapping[str, Any]:
         "name": "kserve-container",
         "image": image,
         "args": list(COMMAND),
-        "env": [{"name": "TIDEWHEEL_PUBLIC", "value": "true"}],
+        "env": _environment(payload),
         "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": _PROBE,
     }
@@ -107,6 +109,15 @@ def write_manifest(content: Mapping[str, Any], place: Path) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     return place
+
+
+def _environment(payload: Payload) -> list[Mapping[str, Any]]:
+    """Let other machines in; the API key that they show comes from a Secret, never from the manifest."""
+    secret = {"name": f"{payload.distribution}-key", "key": "api-key"}
+    return [
+        {"name": "TIDEWHEEL_PUBLIC", "value": "true"},
+        {"name": "TIDEWHEEL_API_KEY", "valueFrom": {"secretKeyRef": secret}},
+    ]
 
 
 def _metadata(payload: Payload, labels: Mapping[str, str]) -> dict[str, Any]:
