@@ -186,6 +186,79 @@ def test_pipelined_requests_are_answered_in_order(front: Running) -> None:
     assert ids[18:] == [f"r{place}" for place in range(16, 30)]
 
 
+def smuggled(*lines: str, body: str = "0\r\n\r\n") -> bytes:
+    return (
+        "POST /predict/bikes HTTP/1.1\r\nhost: x\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n" + body
+    ).encode("latin-1")
+
+
+SMUGGLED = {  # what a proxy in front may read otherwise than we do: it has to be refused, and the line closed
+    "length and chunks": smuggled("content-length: 5", "transfer-encoding: chunked"),
+    "chunks and length": smuggled("transfer-encoding: chunked", "content-length: 5"),
+    "two lengths": smuggled("content-length: 5", "content-length: 6", body="abcdef"),
+    "a list of lengths": smuggled("content-length: 5, 6", body="abcdef"),
+    "signed length": smuggled("content-length: +5", body="abcde"),
+    "negative length": smuggled("content-length: -5", body="abcde"),
+    "length in hex": smuggled("content-length: 0x5", body="abcde"),
+    "endless length": smuggled("content-length: 99999999999999999999999", body="abcde"),
+    "space before the colon": smuggled("content-length : 5", body="abcde"),
+    "folded": smuggled("x-a: b", " content-length: 5", body="abcde"),
+    "chunked is not last": smuggled("transfer-encoding: chunked, identity"),
+    "unknown coding": smuggled("transfer-encoding: xchunked"),
+    "chunk size in words": smuggled("transfer-encoding: chunked", body="zz\r\nabc\r\n0\r\n\r\n"),
+    "chunk longer than told": smuggled("transfer-encoding: chunked", body="3\r\nabcdef\r\n0\r\n\r\n"),
+    "negative chunk": smuggled("transfer-encoding: chunked", body="-3\r\nabc\r\n0\r\n\r\n"),
+    "endless chunk": smuggled("transfer-encoding: chunked", body="fffffffffffffffffff\r\nabc\r\n0\r\n\r\n"),
+    "zero byte in a value": smuggled("x-a: b\0c", "content-length: 5", body="abcde"),
+    "return in a value": smuggled("x-a: b\rc", "content-length: 5", body="abcde"),
+}
+
+
+@pytest.mark.parametrize("case", SMUGGLED)
+@pytest.mark.parametrize("which", ["front", "default"])
+def test_what_a_proxy_may_read_otherwise_is_refused_and_what_follows_is_not_read(
+    request: pytest.FixtureRequest, which: str, case: str
+) -> None:
+    running = request.getfixturevalue(which)
+    answer = running.talk(SMUGGLED[case] + CASES["live"])
+    statuses = [int(each.split(b" ", 1)[0]) for each in answer.split(b"HTTP/1.1 ")[1:]]
+    assert len(statuses) <= 1, answer  # the request behind it is never answered
+    assert all(400 <= status < 500 for status in statuses), answer
+    assert running.talk(CASES["predict"]).startswith(b"HTTP/1.1 200")
+
+
+def test_a_caller_of_http_1_0_is_told_whether_the_line_goes_on(front: Running) -> None:
+    asked = request(GOOD, connection="keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0")
+    ((status, headers, _),) = parsed(front.talk(asked))
+    assert (status, headers["connection"]) == (200, "keep-alive")
+    ((_, headers, _),) = parsed(front.talk(request(GOOD).replace(b"HTTP/1.1", b"HTTP/1.0")))
+    assert headers["connection"] == "close"
+
+
+def test_more_work_than_can_be_done_in_time_is_refused_with_429(front: Running, shop: Any) -> None:
+    asked = [request({"rows": [ROW] * 100, "id": f"r{place}"}) for place in range(20)]
+    shop.engine.admission._budget_us = 50.0
+    found = parsed(front.talk(b"".join(asked)))
+    statuses = [status for status, _, _ in found]
+    assert statuses[0] == 200
+    assert set(statuses) == {200, 429}
+    refused = next(each for each in found if each[0] == 429)
+    assert int(refused[1]["retry-after"]) >= 1
+    assert b"rows" in refused[2] or b"requests wait" in refused[2]
+    assert shop.metric("tidewheel_overloaded_total") == statuses.count(429)
+    assert parsed(front.talk(asked[0]))[0][0] == 200  # nothing is left behind
+
+
+@pytest.mark.parametrize("limits", [Limits(write_seconds=0.0)])
+def test_a_caller_who_never_reads_is_cut_off(front: Running) -> None:
+    asked = b"".join(request({"rows": [ROW] * 500, "id": f"r{place}"}) for place in range(400))
+    with socket.create_connection(front.address, timeout=20) as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, as the kernel has it
+            lazy.sendall(asked * 100)
+    assert parsed(front.talk(CASES["live"]))[0][0] == 200
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(sorted(set(CASES) - STRICTER - {"close"})), min_size=1, max_size=6), st.data())
 def test_how_bytes_are_cut_makes_no_difference(front: Running, names: list[str], data: Any) -> None:

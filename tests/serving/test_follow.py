@@ -146,3 +146,31 @@ def test_a_repeater_outlives_what_it_calls(failures: int) -> None:
     repeater._thread.join(10)
     repeater.stop()
     assert len(calls) == failures + 1
+
+
+def test_a_server_that_starts_on_a_damaged_champion_answers_with_the_one_before(shop: Shop) -> None:
+    shop.register("up")
+    shop.deploy(2)
+    shop.deploy(3)
+    whole = {version: spoil(shop, version) for version in (3, 2)}  # 1 and 3 are of one kind and one blob
+    shop.model_blob(3).write_bytes(whole[3])
+    shop.deploy(2)
+    engine = Engine(shop.store, ["bikes"], writer="w1")
+    engine.refresh()
+    body = json.dumps(ROW).encode()
+    answer = json.loads(engine.handle("POST", "/predict/bikes", [], body).body)
+    assert answer["version"] == 3
+    ready = engine.handle("GET", "/v2/health/ready", [], b"")
+    (state,) = json.loads(ready.body)["models"]
+    assert (ready.status, state["version"]) == (200, 3)
+    assert state["fallback"] == "version 3 answers instead of version 2"
+    assert "match" in state["refused"]
+    assert b'tidewheel_fallback_champion{model="bikes"} 1' in engine.handle("GET", "/metrics", [], b"").body
+
+    shop.model_blob(2).write_bytes(whole[2])
+    assert isinstance(shop.store.clock, ManualClock)
+    shop.store.clock.advance(RETRY + timedelta(seconds=1))
+    engine.refresh()
+    assert json.loads(engine.handle("POST", "/predict/bikes", [], body).body)["version"] == 2
+    assert b'tidewheel_fallback_champion{model="bikes"} 0' in engine.handle("GET", "/metrics", [], b"").body
+    engine.close()

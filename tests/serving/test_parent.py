@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -54,11 +54,11 @@ for text in stream:
 class Running:
     """A parent in a thread."""
 
-    def __init__(self, folder: Path, plan: dict[str, object], **limits: float) -> None:
+    def __init__(self, folder: Path, plan: Mapping[str, object], **limits: float) -> None:
         self.heard = folder / "heard"
         self.changes: list[str] = []
         self.ready = threading.Event()
-        self.error: Exception | None = None
+        self.error: NotReady | None = None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])
         self.folder = folder_of(folder, self.port)
@@ -67,7 +67,7 @@ class Running:
             self._socket,
             2,
             folder=self.folder,
-            plan=json.dumps(plan | {"heard": str(self.heard)}),
+            plan=json.dumps({**plan, "heard": str(self.heard)}),
             limits=Limits(**limits),  # type: ignore[arg-type]
             on_ready=self.ready.set,
             on_change=self.changes.append,
@@ -97,7 +97,7 @@ class Running:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Running]]:
     """Parents that are ended with the test; a thread may not handle signals."""
-    monkeypatch.setattr(parents.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     found: list[Running] = []
     yield found
     for each in found:
@@ -140,7 +140,7 @@ def test_what_nobody_could_load_is_never_taken_up(
     monkeypatch.setattr(parents, "PREPARE_SECONDS", 0.0)
     opened.append(running := Running(tmp_path, {"w0": {"reason": "rotten"}, "w1": {"reason": "rotten"}}))
     wait_for(lambda: sum("refused" in each for each in states_of(running.folder)) == 2)
-    wait_for(lambda: running.ready.is_set())
+    wait_for(running.ready.is_set)
     running.parent.reload()
     wait_for(lambda: running.parent._numbers == 4)
     assert running.told() == []
