@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from tidewheel.errors import ValidationFailed
 from tidewheel.models.signature import Field
 from tidewheel.serving.ask import MAX_ROWS, Ask, Caller, Row, identify
-from tidewheel.serving.problems import FLOAT_LIMIT, INT_LIMIT, refuse_body
+from tidewheel.serving.problems import FLOAT_LIMIT, INT_LIMIT, parse, refuse_body
 from tidewheel.serving.response import Problem
 
 NOTES = 10  # odd values that one answer names
@@ -54,7 +55,9 @@ class RowCodec:
         )
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(many)
         self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
+        self._types: tuple[Any, Any] = (many, row)
         every = (*self.fields, *self.extra)
+        self._ints = [field.name for field in every if field.kind == "int"]
         self._levels = [
             (place, field.name, frozenset(field.categories))
             for place, field in enumerate(every)
@@ -76,7 +79,10 @@ class RowCodec:
             except msgspec.ValidationError as error:
                 rows, given, unit = self._second(other, body, error)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise refuse_body(body, self.fields, self.extra, error) from error
+            again = self._with_whole_numbers(body) if isinstance(error, msgspec.ValidationError) else None
+            if again is None:
+                raise refuse_body(body, self.fields, self.extra, error) from error
+            rows, given, unit = again
         request_id, echo = identify(given, caller)
         notes = [] if self._plain else self.inspect(rows)
         return Ask(request_id, caller.unit if unit is None else str(unit), rows, echo, notes)
@@ -95,6 +101,25 @@ class RowCodec:
             return decode(body)
         except msgspec.ValidationError:
             raise first from None
+
+    def _with_whole_numbers(self, body: bytes) -> _Decoded | None:
+        """Decode a body whose whole numbers are written as 3.0, which is the same number in JSON; None for others."""
+        content = parse(body) if self._ints else None
+        if not isinstance(content, dict):
+            return None
+        many = content.get("rows")
+        for row in many if isinstance(many, list) else [content]:
+            for name in self._ints if isinstance(row, dict) else ():
+                value = row.get(name)
+                if type(value) is float and value.is_integer():
+                    row[name] = int(value)
+        for kind in self._types:
+            with suppress(msgspec.ValidationError):
+                decoded: Any = msgspec.convert(content, kind)
+                if kind is self._types[1]:
+                    return [astuple(decoded)], None, None
+                return [astuple(row) for row in decoded.rows], decoded.id, decoded.unit
+        return None
 
     def inspect(self, rows: Sequence[Row]) -> list[str]:
         """Return notes on unseen categories; raise ValidationFailed for text that is no datetime."""

@@ -63,7 +63,7 @@ def rows_schema(row: str) -> Schema:
     many = {
         "type": "object",
         "properties": {
-            "rows": {"type": "array", "items": reference, "minItems": 1, "maxItems": MAX_ROWS},
+            "rows": {"type": "array", "items": reference, "minItems": 1, "description": f"At most {MAX_ROWS:,}."},
             "id": {**ID, "type": ["string", "null"], "description": "Request id; outcomes name rows by it."},
             "unit": {"type": ["string", "integer", "null"], "description": "Who is kept on one arm of a rollout."},
         },
