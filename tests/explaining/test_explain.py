@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import lightgbm
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -271,7 +273,10 @@ def test_bundle_that_holds_onnx_alone_is_explained_exactly_against_its_baseline(
 ) -> None:
     x, y = _data(classes)
     model = Model(estimator.fit(x, y), example=x)
-    bundle = save_bundle(store, model, rows=x, environment={"python": "3.11", "packages": {}})
+    saved = save_bundle(store, model, rows=x, environment={"python": "3.11", "packages": {}})
+    forms = [entry for entry in saved.manifest.formats if entry.name == "onnx"]
+    bundle = replace(saved, manifest=msgspec.structs.replace(saved.manifest, formats=forms))
+    assert isinstance(explainer_of(bundle), BackgroundShap)
     found = explain(bundle, x[:2])
     assert (found.method, found.output, found.complete) == ("tree", output, True)
     assert all(row.gap < 1e-5 for row in found.rows)

@@ -10,12 +10,14 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 
+from tidewheel.database.values import to_json
 from tidewheel.errors import NotFound
 from tidewheel.lineage.store import Store
-from tidewheel.lineage.write import add_version, ensure_entity
+from tidewheel.lineage.write import add_version, ensure_entity, start_execution
 from tidewheel.models.bundle import save_bundle
 from tidewheel.models.model import Model
-from tidewheel.registry.compare import Change, column_shifts, compare_versions
+from tidewheel.models.signature import Field, Signature
+from tidewheel.registry.compare import Change, column_shifts, compare_versions, signature_changes
 from tidewheel.registry.versions import register_model
 from tidewheel.stats.profile import profile_frame
 
@@ -51,10 +53,11 @@ def test_everything_that_differs_is_named(store: Store) -> None:
         register_model(store, "bikes", bundle, dataset_version_id=version, metrics={version: 1.0})
     found = compare_versions(store, "bikes:1", "bikes")
     assert [(change.before, change.after) for change in found.metrics] == [(1.0, None), (None, 1.0)]
-    assert {(change.name, change.before, change.after) for change in found.signature} == {
-        ("b", "float", None),
-        ("c", None, "int or null"),
+    assert {(change.name, change.before, change.after, change.breaking) for change in found.signature} == {
+        ("b", "float", None, True),
+        ("c", None, "int or null", True),
     }
+    assert found.breaking
     assert {change.name: (change.before, change.after) for change in found.environment} == {
         "python": ("3.11.9", "3.12.1"),
         "polars": ("2.0.0", "2.1.0"),
@@ -85,3 +88,47 @@ def test_shifts_are_in_deviations_moved_shares_and_missing_shares() -> None:
 def test_unknown_version_is_refused(bikes: Store) -> None:
     with pytest.raises(NotFound, match="'9'"):
         compare_versions(bikes, "bikes:1", "bikes:9")
+
+
+def _signature(**kinds: str) -> Signature:
+    fields = [
+        Field(name=name, kind=kind.rstrip("?"), nullable=kind.endswith("?"))  # type: ignore[arg-type]
+        for name, kind in kinds.items()
+    ]
+    return Signature(task="regression", fields=fields)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "breaks"),
+    [
+        ({"a": "int"}, {"a": "float"}, False),
+        ({"a": "float"}, {"a": "int"}, True),
+        ({"a": "int"}, {"a": "int?"}, False),
+        ({"a": "int?"}, {"a": "int"}, True),
+        ({"a": "int"}, {"a": "int", "b": "int"}, True),
+        ({"a": "int", "b": "int"}, {"a": "int"}, True),
+        ({"a": "int"}, {"a": "string"}, True),
+    ],
+)
+def test_change_of_a_signature_breaks_what_callers_send(
+    before: dict[str, str], after: dict[str, str], breaks: bool
+) -> None:
+    (change,) = signature_changes(_signature(**before), _signature(**after))
+    assert change.breaking is breaks
+
+
+def test_code_and_parameters_of_the_runs_are_compared(store: Store, bundle_of: BundleOf) -> None:
+    now = store.clock.now()
+    for depth, digest in ((4, "1" * 64), (8, "2" * 64)):
+        with store.database.transaction() as tx:
+            run = start_execution(tx, kind="run", job="bikes", at=now, parameters={"depth": depth, "seed": 1})
+            start_execution(tx, kind="step", job="fit", at=now, parent_id=run.id, code_digest=digest)
+            tx.run(
+                "INSERT INTO step_code (digest, parts) VALUES (:digest, :parts)",
+                digest=digest,
+                parts=to_json({"train.fit": digest, "train.clean": "same"}),
+            )
+        register_model(store, "bikes", bundle_of(store, depth), run_id=run.id)
+    found = compare_versions(store, "bikes:1", "bikes:2")
+    assert found.parameters == (Change(name="depth", before=4, after=8),)
+    assert [(change.name, change.before) for change in found.code] == [("train.fit", "1" * 64)]

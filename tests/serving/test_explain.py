@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +43,9 @@ def _post(explaining: Explaining, path: str, content: Any) -> Response:
     response = explaining.handle("POST", path, [], body)
     if not isinstance(response, Later):
         return response
-    there, found = threading.Event(), []
-    response.subscribe(lambda given: (found.append(given), there.set()))  # type: ignore[func-returns-value]
-    assert there.wait(30)
-    return found[0]
+    found: Future[Response] = Future()
+    response.subscribe(found.set_result)
+    return found.result(30)
 
 
 def test_prediction_is_explained_when_asked(shop: Shop, explaining: Explaining) -> None:
@@ -166,7 +165,8 @@ async def _uvicorn(served: Any, listening: socket.socket, stop: asyncio.Event, r
 def _served(served: Any, main: Main) -> Iterator[tuple[str, int]]:
     listening = socket.create_server(("127.0.0.1", 0))
     listening.settimeout(0)
-    ready, holder = threading.Event(), {}
+    ready = threading.Event()
+    holder: dict[str, Any] = {}
 
     async def run() -> None:
         stop = asyncio.Event()

@@ -41,11 +41,12 @@ def versions_(*, name: Name, home: HomeOption = "", json: JsonFlag = False) -> N
         json_out({"model": name, "versions": found, "aliases": held})
         return
     marks = {seq: [alias for alias, holder in held.items() if holder == seq] for seq in held.values()}
-    rows = ((item.seq, marks.get(item.seq, ""), _metrics(item.metrics), item.at) for item in found)
+    rows = ((item.seq, marks.get(item.seq, ""), metrics_text(item.metrics), item.at) for item in found)
     table(("version", "aliases", "metrics", "registered"), rows, empty=f"{name} has no version yet.")
 
 
-def _metrics(metrics: object) -> str:
+def metrics_text(metrics: object) -> str:
+    """Return metrics in one short line."""
     pairs = dict(metrics) if isinstance(metrics, dict) else {}
     return "  ".join(f"{name} {value:.4g}" for name, value in sorted(pairs.items()))
 

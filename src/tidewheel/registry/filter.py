@@ -73,6 +73,7 @@ def _tokens(text: str) -> list[_Token]:
     while at < end:
         found = _TOKEN.match(text, at)
         if found is None:
+            at += len(text[at:]) - len(text[at:].lstrip())
             raise InvalidInput(
                 f"The filter cannot be read at character {at + 1}: {text[at : at + 20]!r}.",
                 "Close every quote, and put names with spaces into backquotes: tags.`my team`.",
