@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tidewheel.app import import_tables
@@ -32,11 +34,11 @@ def main(url: str, home: str, digest: str, name: str, rounds: int) -> None:
         mine = register_model(store, "bikes", load_bundle(store, digest), by=name)
         annotate(store, "bikes", {f"tags.{name}-{number}": str(mine.seq)}, by=name)
         seq = choose.choice(list_versions(store, "bikes", deleted=True)).seq
-        verbs = (
-            lambda seq=seq: promote(store, "bikes", seq, by=name, reason="race"),
-            lambda seq=seq: set_alias(store, "bikes", "prod", seq, by=name, reason="race"),
-            lambda seq=seq: delete_version(store, "bikes", seq, by=name, reason="race", force=True),
-            lambda seq=seq: undelete_version(store, "bikes", seq, by=name),
+        verbs: tuple[Callable[[], object], ...] = (
+            partial(promote, store, "bikes", seq, by=name, reason="race"),
+            partial(set_alias, store, "bikes", "prod", seq, by=name, reason="race"),
+            partial(delete_version, store, "bikes", seq, by=name, reason="race", force=True),
+            partial(undelete_version, store, "bikes", seq, by=name),
         )
         for verb in choose.sample(verbs, 3):
             with suppress(Conflict):  # somebody has deleted it, or points to it
@@ -46,4 +48,4 @@ def main(url: str, home: str, digest: str, name: str, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], rounds=int(sys.argv[5]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))

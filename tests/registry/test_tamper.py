@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
+import polars as pl
 import pytest
 
 from tidewheel.app import explain_version
@@ -15,6 +17,7 @@ from tidewheel.errors import CorruptBlob, InvalidInput, MissingBlob, NotFound, T
 from tidewheel.lineage.store import Store
 from tidewheel.models.bundle import load_bundle
 from tidewheel.models.manifest import encode_manifest
+from tidewheel.registry.annotations import annotate
 from tidewheel.registry.card import model_card
 from tidewheel.registry.compare import compare_versions
 from tidewheel.registry.traffic import Traffic
@@ -92,9 +95,7 @@ def _explained(store: Store) -> object:
     return explain_version(store, "bikes:3", load_rows())
 
 
-def load_rows() -> object:
-    import polars as pl
-
+def load_rows() -> pl.DataFrame:
     return pl.DataFrame({"a": [0.5], "b": [0.5]})
 
 
@@ -131,14 +132,9 @@ def test_sound_versions_are_verified_form_by_form(bikes: Store) -> None:
 
 
 def test_shipped_folder_that_was_altered_is_refused(bikes: Store, tmp_path: Path) -> None:
-    for number, (name, change) in enumerate(
-        [
-            ("manifest.json", lambda data: data.replace(b"bikes", b"b1kes") + b" "),
-            ("model.onnx", lambda data: data + b"!"),
-        ]
-    ):
+    for number, name in enumerate(("manifest.json", "model.onnx")):
         folder = write_folder(payload_of(bikes, "bikes:3"), tmp_path / str(number))
-        (folder / name).write_bytes(change((folder / name).read_bytes()))
+        (folder / name).write_bytes((folder / name).read_bytes() + b" ")
         with pytest.raises(CorruptBlob, match=name):
             import_folder(bikes, folder, name="copied")
     folder = write_folder(payload_of(bikes, "bikes:3"), tmp_path / "whole")
@@ -151,8 +147,6 @@ def test_shipped_folder_that_was_altered_is_refused(bikes: Store, tmp_path: Path
 
 
 def test_card_tells_what_is_known(bikes: Store, bundle_of: BundleOf) -> None:
-    from tidewheel.registry.annotations import annotate
-
     annotate(
         bikes,
         "bikes",
@@ -179,9 +173,6 @@ def test_card_tells_what_is_known(bikes: Store, bundle_of: BundleOf) -> None:
 
 
 def test_comparison_says_what_callers_would_notice_and_who_is_better(bikes: Store) -> None:
-    import numpy as np
-    import polars as pl
-
     rows = pl.DataFrame({"a": np.linspace(0, 1, 60), "b": np.linspace(1, 0, 60) ** 2})
     rows = rows.with_columns(y=3.0 * pl.col("a") + np.random.default_rng(0).normal(size=60) * 0.1)
     found = compare_versions(bikes, "bikes:1", "bikes:3", rows=rows, label="y", timed=True)

@@ -18,7 +18,7 @@ import uvicorn
 
 from tidewheel.errors import InvalidInput
 from tidewheel.serving.admission import Admission
-from tidewheel.serving.later import LATER, arrived
+from tidewheel.serving.later import arrived
 from tidewheel.serving.limits import DEFAULTS, Limits
 from tidewheel.serving.origins import Served
 from tidewheel.serving.response import JSON, Response, error_response, json_response
@@ -100,9 +100,8 @@ def application(
                     await _send(send, engine.oversized(method, scope["path"], scope["headers"]), (CLOSE,))
                     return
         try:
-            response = _busy(door, len(under_way)) or handle(method, scope["path"], scope["headers"], body)
-            if response.status == LATER:
-                response = await arrived(response)
+            found = _busy(door, len(under_way)) or handle(method, scope["path"], scope["headers"], body)
+            response = await arrived(found)
         except Exception:
             logger.exception("%s %s failed", method, scope["path"])
             response = FAILED
