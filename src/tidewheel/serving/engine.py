@@ -104,6 +104,7 @@ class Engine:
         self._poll_failures = 0
         self._actions: Mapping[str, Callable[[Match, Sequence[Header], bytes], Response]] = {
             "predict": self._unknown,
+            "explain": self._unknown,  # answered by what is around the engine
             "infer": self._infer,
             "outcomes": self._outcomes,
             "server": lambda *_: json_response(200, server_metadata()),

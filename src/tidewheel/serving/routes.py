@@ -42,6 +42,7 @@ def _route(action: str, method: str, path: str, pattern: str) -> Route:
 
 ROUTES: Sequence[Route] = (
     _route("predict", "POST", "/predict/{model}", rf"/predict/{_NAME}"),
+    _route("explain", "POST", "/explain/{model}", rf"/explain/{_NAME}"),
     _route("lookup", "GET", "/lookup/{model}/{id}", rf"/lookup/{_NAME}/(?P<id>[^/]+)"),
     _route("outcomes", "POST", "/outcomes", r"/outcomes"),
     _route("server", "GET", "/v2", r"/v2/?"),
