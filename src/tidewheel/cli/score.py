@@ -1,4 +1,4 @@
-"""`tidewheel score` and `tidewheel precompute`: a model over a file, a folder, a URL or a dataset."""
+"""`tidewheel score`, `precompute` and `consume`: a model over files, ahead of time, and behind a broker."""
 
 from __future__ import annotations
 
@@ -80,6 +80,35 @@ def precompute(
     print(f"{done.entries:,} ids answer under /lookup/{done.table}/ID, by {done.version}: run {done.run_id}")
 
 
+def consume(
+    *,
+    model: Annotated[str, typer.Argument(help="Model whose requests are answered.")],
+    broker: Annotated[str, typer.Option("--broker", help="URL: nats://, amqp://, redis:// or kafka://.")],
+    inlet: Annotated[str, typer.Option("--in", help="Subject, queue, stream or topic of the requests.")],
+    dead: Annotated[str, typer.Option("--dead", help="Where goes what cannot be answered.")],
+    outlet: Annotated[str, typer.Option("--out", help="Where answers go; none: only to reply-to.")] = "",
+    group: Annotated[str, typer.Option("--group", help="Consumers of one name share the requests.")] = "tidewheel",
+    attempts: Annotated[int, typer.Option("--attempts", help="Tries before a request becomes a dead letter.")] = 5,
+    wait: Annotated[
+        float, typer.Option("--wait", help="Seconds after which what a dead consumer took is given to another.")
+    ] = 30.0,
+    trust: Annotated[bool, typer.Option("--trust", help="Load a pickle, which runs its maker's code.")] = False,
+    home: HomeOption = "",
+) -> None:
+    """Answer the requests of a message broker, at least once, until SIGTERM or Ctrl-C."""
+    from tidewheel.serving.brokers.consume import consume as answer
+    from tidewheel.serving.brokers.seam import Places
+
+    places = Places(url=broker, inlet=inlet, outlet=outlet, dead=dead, group=group, wait_seconds=wait)
+    with opened(home) as store:
+        done = answer(store, model, places, attempts=attempts, trust=trust, say=_say)
+    print(f"{done.answered:,} requests answered in {done.turns:,} turns, {done.dead:,} dead letters")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def shown() -> Iterator[Callable[[Progress], None]]:
     """Show the progress on the screen: one line that changes, or a line now and then where it goes to a file."""
@@ -109,4 +138,8 @@ def _line(progress: Progress) -> str:
 COMMANDS = (
     Command(function=score, example="tidewheel score bikes@champion rides.parquet scored.parquet --keep id"),
     Command(function=precompute, example="tidewheel precompute bikes@champion rides --key id"),
+    Command(
+        function=consume,
+        example="tidewheel consume bikes --broker nats://127.0.0.1:4222 --in ask.bikes --out said.bikes --dead dead.bikes",
+    ),
 )

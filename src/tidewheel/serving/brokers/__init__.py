@@ -1,0 +1,1 @@
+"""Models asked through a message broker: NATS JetStream, RabbitMQ, Redis streams, Kafka."""
