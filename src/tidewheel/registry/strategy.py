@@ -7,6 +7,7 @@ that every server decides alike and a rollback is an earlier row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -342,6 +343,7 @@ def outlined(strategy: AnyStrategy, champion: int) -> dict[str, Any]:
     for each in plain.get("experiments", ()):
         each.pop("seats", None)
     outline = {name: value for name, value in plain.items() if name not in KEPT}
+    outline["digest"] = sha256(stored(strategy).encode()).hexdigest()  # binds what is left out to the audit log
     outline["shares"] = {str(version): share for version, share in strategy.shares(champion).items()}
     return outline | ({"policy": strategy.policy} if isinstance(strategy, Bandit) else {})
 
