@@ -188,7 +188,7 @@ def serve(
         ).run()
 
 
-def reload(settings: Settings, port: int) -> int:
+def ask_workers_anew(settings: Settings, port: int) -> int:
     """Let the prediction server on a port restart its workers one after the other; return its process id."""
     from tidewheel.serving.workers import ask_to_reload
 
@@ -241,6 +241,7 @@ def manner_of(settings: Settings) -> Manner:
         waiting=settings.serve_waiting,
         budget_ms=settings.serve_budget_ms,
         timeout_seconds=settings.serve_timeout,
+        poll_seconds=settings.serve_poll_seconds,
         drain_seconds=settings.serve_drain_seconds,
         spare_bytes=size_of(settings.serve_memory) if settings.serve_versions == "any" else 0,
     )

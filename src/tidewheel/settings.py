@@ -48,6 +48,7 @@ class Settings:
     serve_head_seconds: float = 15.0  # within which a caller must have sent a request's headers
     serve_body_seconds: float = 30.0  # within which it must have sent the body
     serve_idle_seconds: float = 75.0  # after which a connection without a request is closed
+    serve_poll_seconds: float = 0.25  # between two looks of a worker at the traffic table
     serve_drain_seconds: float = 10.0  # for which a server that stops waits for what is under way
     serve_versions: str = "deployed"  # which versions a caller may ask for by number: deployed, or any
     serve_memory: str = "500MB"  # of versions that are loaded because somebody asked for them, in each worker

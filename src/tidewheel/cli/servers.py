@@ -88,18 +88,19 @@ def serve(
     home: HomeOption = "",
 ) -> None:
     """Answer predictions over HTTP; follows promotions and rollbacks without a restart."""
-    from tidewheel import servers
+    from tidewheel.servers import ask_workers_anew, take_in
+    from tidewheel.servers import serve as run_server
 
     settings = settings_for(home)
     if reload:
-        print(f"process {servers.reload(settings, port)} restarts its workers one by one")
+        print(f"process {ask_workers_anew(settings, port)} restarts its workers one by one")
         return
     words = {"workers": workers, "front": front, "tls_cert": _file(tls_cert), "tls_key": _file(tls_key)}
     words["grpc_port"] = str(grpc_port) if grpc_port >= 0 else ""
     settings = changed(settings, {f"serve_{name}": text for name, text in words.items() if text})
     if bundle is not None:
-        model = [*(model or []), servers.take_in(settings, bundle)]
-    servers.serve(settings, model or None, host=host, port=port, repository=repository, say=_say)
+        model = [*(model or []), take_in(settings, bundle)]
+    run_server(settings, model or None, host=host, port=port, repository=repository, say=_say)
 
 
 def _file(path: Path | None) -> str:

@@ -22,6 +22,7 @@ from tidewheel.registry.versions import list_models
 from tidewheel.serving.access import TRACEPARENT, Visit
 from tidewheel.serving.admission import Admission
 from tidewheel.serving.endpoint import Endpoint, Ticket
+from tidewheel.serving.exposition import model_families, server_families
 from tidewheel.serving.follow import Follower, Peers, Repeater, wanted_traffic
 from tidewheel.serving.gate import MODELLESS, OPEN, Gate, verb_of
 from tidewheel.serving.journal import Journal
@@ -29,7 +30,7 @@ from tidewheel.serving.languages import ROWS, TENSORS, Language
 from tidewheel.serving.limits import DEFAULTS, Limits
 from tidewheel.serving.lookup import Lookups
 from tidewheel.serving.metadata import server_metadata
-from tidewheel.serving.metrics import Counters, Family, families, render
+from tidewheel.serving.metrics import Counters, Family, render
 from tidewheel.serving.mlflow import INVOCATIONS, choose
 from tidewheel.serving.openapi import describe
 from tidewheel.serving.outcomes import check_labels, choose_model, decode_outcomes
@@ -441,65 +442,13 @@ class Engine:
         self._keep_tallies()
         return self._tallies.all()
 
+    def _families(self) -> Iterator[Family]:
+        yield from model_families(self._endpoints)
+        yield from server_families(self.admission, self.gate, self._shelf, self._poll_failures)
+
     def _keep_tallies(self) -> None:
         if self._tallies is not None:
             self._tallies.keep(self._families())
-
-    def _families(self) -> Iterator[Family]:
-        yield from families({name: endpoint.counters for name, endpoint in self._endpoints.items()})
-        yield Family(
-            name="tidewheel_model_info",
-            kind="gauge",
-            help="Versions that are live, with the share of the units that each gets.",
-            samples=[
-                ("", (("model", name), ("version", arm.version), ("arm", arm.name), ("bundle", arm.digest)), share)
-                for name, endpoint in self._endpoints.items()
-                if endpoint.deployed is not None
-                for arm, share in endpoint.deployed.shares()
-            ],
-        )
-        yield Family(
-            name="tidewheel_deployment_refused",
-            kind="gauge",
-            help="1 while the deployment that is wanted could not be loaded.",
-            samples=[("", (("model", name),), int(bool(e.trouble))) for name, e in self._endpoints.items()],
-        )
-        yield Family(
-            name="tidewheel_fallback_champion",
-            kind="gauge",
-            help="1 while an earlier champion answers because the wanted one could not be loaded.",
-            samples=[("", (("model", name),), int(bool(e.fallback))) for name, e in self._endpoints.items()],
-        )
-        yield Family(
-            name="tidewheel_spare_bytes",
-            kind="gauge",
-            help="Memory of versions that are not deployed and were loaded because somebody asked for them.",
-            samples=[("", (), self._shelf.used if self._shelf is not None else 0)],
-        )
-        yield Family(
-            name="tidewheel_overloaded_total",
-            kind="counter",
-            help="Requests turned away with 429 because too much work waited.",
-            samples=[("", (), self.admission.refused)],
-        )
-        yield Family(
-            name="tidewheel_keys_refused_total",
-            kind="counter",
-            help="Requests turned away because of their API key, by reason.",
-            samples=[("", (("reason", reason),), count) for reason, count in list(self.gate.refused.items())],
-        )
-        yield Family(
-            name="tidewheel_poll_failures_total",
-            kind="counter",
-            help="Looks at the traffic table that failed.",
-            samples=[("", (), self._poll_failures)],
-        )
-        yield Family(
-            name="process_cpu_seconds_total",
-            kind="counter",
-            help="CPU seconds of this process.",
-            samples=[("", (), time.process_time())],
-        )
 
 
 def _note(visit: Visit, endpoint: Endpoint, taken: Ticket | Response) -> None:

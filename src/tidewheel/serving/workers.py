@@ -211,7 +211,7 @@ class Workers:
         elif report.kind == "refused":
             worker.refused[report.model] = report.reason
         if report.kind != "beat":
-            self._publish()
+            _publish(self._folder, self._all(), self._restarts)
 
     def _flip(self, model: str, now: float) -> None:
         """Let a deployment go live once every worker has it, or those that do have waited long enough."""
@@ -253,7 +253,7 @@ class Workers:
             slot.worker, slot.spare = slot.spare, None
             if not worker.leaving:
                 self._mourn(slot, worker, now)
-        self._publish()
+        _publish(self._folder, self._all(), self._restarts)
 
     def _mourn(self, slot: _Slot, worker: _Worker, now: float) -> None:
         """Decide when a worker that died is started again."""
@@ -299,33 +299,35 @@ class Workers:
                 worker.process.wait()
             worker.line.close()
 
-    def _publish(self) -> None:
-        """Put down where workers and people look: who there is, and what those lack that lag behind."""
-        states = [
-            {
-                "name": f"w{worker.slot}",
-                "pid": worker.process.pid,
-                "ready": worker.ready,
-                **({"leaving": True} if worker.leaving else {}),
-                **({"refused": worker.refused} if worker.refused else {}),
-            }
-            for worker in self._all()
-        ]
-        with suppress(OSError):
-            fresh = self._folder / "workers.new"
-            fresh.write_text(json.dumps(states))
-            fresh.replace(self._folder / "workers.json")
-            Tallies(self._folder, 0).keep(self._families())
 
-    def _families(self) -> Iterator[Family]:
-        count = sum(worker.ready and not worker.leaving for worker in self._all())
-        yield Family(name="tidewheel_workers", kind="gauge", help="Workers that answer.", samples=[("", (), count)])
-        yield Family(
-            name="tidewheel_worker_restarts_total",
-            kind="counter",
-            help="Workers that ended by themselves and were started again.",
-            samples=[("", (), self._restarts)],
-        )
+def _publish(folder: Path, workers: Sequence[_Worker], restarts: int) -> None:
+    """Put down where workers and people look: who there is, and what those lack that lag behind."""
+    states = [
+        {
+            "name": f"w{worker.slot}",
+            "pid": worker.process.pid,
+            "ready": worker.ready,
+            **({"leaving": True} if worker.leaving else {}),
+            **({"refused": worker.refused} if worker.refused else {}),
+        }
+        for worker in workers
+    ]
+    with suppress(OSError):
+        fresh = folder / "workers.new"
+        fresh.write_text(json.dumps(states))
+        fresh.replace(folder / "workers.json")
+        answering = sum(worker.ready and not worker.leaving for worker in workers)
+        Tallies(folder, 0).keep(_families(answering, restarts))
+
+
+def _families(answering: int, restarts: int) -> Iterator[Family]:
+    yield Family(name="tidewheel_workers", kind="gauge", help="Workers that answer.", samples=[("", (), answering)])
+    yield Family(
+        name="tidewheel_worker_restarts_total",
+        kind="counter",
+        help="Workers that ended by themselves and were started again.",
+        samples=[("", (), restarts)],
+    )
 
 
 def folder_of(home: Path, port: int) -> Path:
