@@ -157,6 +157,7 @@ def test_a_run_killed_at_some_boundaries_goes_on(harness: Harness) -> None:
         harness.recover(start, book)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 @PIPELINES
 def test_a_run_killed_at_every_boundary_goes_on(harness: Harness, name: str) -> None:
@@ -168,6 +169,7 @@ def test_a_run_killed_at_every_boundary_goes_on(harness: Harness, name: str) -> 
         harness.recover(start, book)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 @PIPELINES
 def test_a_run_killed_again_at_every_boundary_of_its_resumption_goes_on(harness: Harness, name: str) -> None:
@@ -183,6 +185,7 @@ def test_a_run_killed_again_at_every_boundary_of_its_resumption_goes_on(harness:
     assert place > 20
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 @PIPELINES
 def test_fifty_runs_of_each_pipeline_killed_at_random_moments_go_on(harness: Harness, name: str) -> None:
