@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from tidewheel.blobs.store import PREFIX, KeptBlob, checked, digest_of, hex_of, missing
 from tidewheel.clock import new_id
@@ -37,6 +39,36 @@ class FolderBlobs:
                 passing=error.errno in _FULL,
             ) from error
         return digest
+
+    def put_written(self, write: Callable[[IO[bytes]], None]) -> KeptBlob:
+        """Keep what is written into a file, without it ever being in memory as a whole.
+
+        Raises StorageUnavailable on a full or read-only disk, and whatever `write` raises besides.
+        """
+        temporary = self.folder / f".partial-{new_id()}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("x+b") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                size = file.tell()
+                file.seek(0)
+                digest = PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+            path = self._path(digest)
+            if not self._renewed(path) or path.stat().st_size != size:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.replace(path)
+            return KeptBlob(digest=digest, size=size, used=_used(path.stat()))
+        except OSError as error:
+            raise StorageUnavailable(
+                f"A value cannot be kept in {self.folder}: {error.strerror or error}.",
+                "Free room or make the folder writable, then try again; nothing was half written.",
+                passing=error.errno in _FULL,
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def _write(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f".partial-{new_id()}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from tidewheel.blobs.store import digest_of, hex_of
 from tidewheel.errors import InvalidInput, StorageUnavailable, UnsupportedFormat
 from tidewheel.pipelines.stored import Shelf
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in what Rust says of a failed system call
 
 
 class Codec(Protocol):
@@ -32,6 +36,14 @@ class Codec(Protocol):
         ...
 
 
+class Streaming(Codec, Protocol):
+    """A codec of large values, which go to a file without being bytes in memory first."""
+
+    def write(self, value: Any, file: IO[bytes]) -> None:
+        """Write the bytes of a value; raises UnsupportedFormat for one that would not come back as it was."""
+        ...
+
+
 class PolarsCodec:
     """A Polars frame, lazy frame or series as Parquet."""
 
@@ -41,8 +53,14 @@ class PolarsCodec:
         self.name = f"polars.{kind}"
 
     def encode(self, value: Any, shelf: Shelf) -> bytes:
-        """Write Parquet; a lazy frame is collected."""
+        """Return Parquet; a lazy frame is collected."""
         del shelf
+        out = io.BytesIO()
+        self.write(value, out)
+        return out.getvalue()
+
+    def write(self, value: Any, file: IO[bytes]) -> None:
+        """Write Parquet."""
         import polars as pl
 
         frame = value.to_frame() if isinstance(value, pl.Series) else value.lazy().collect()
@@ -52,9 +70,13 @@ class PolarsCodec:
                     f"The column {name!r} holds Python objects, which no file format keeps.",
                     "Cast it to text, numbers or a struct before it is passed on.",
                 )
-        out = io.BytesIO()
-        frame.write_parquet(out)
-        return out.getvalue()
+        try:
+            frame.write_parquet(file)
+        except pl.exceptions.ComputeError as error:
+            told = _OS_ERROR.search(str(error))
+            if told is None:
+                raise
+            raise OSError(int(told[1]), os.strerror(int(told[1]))) from error  # a full disk, as Python says it
 
     def decode(self, data: bytes, shelf: Shelf) -> Any:
         """Read Parquet."""
@@ -116,14 +138,18 @@ class ArrowCodec:
     media_type = "application/vnd.apache.arrow.stream"
 
     def encode(self, value: Any, shelf: Shelf) -> bytes:
-        """Write the stream."""
+        """Return the stream."""
         del shelf
+        out = io.BytesIO()
+        self.write(value, out)
+        return out.getvalue()
+
+    def write(self, value: Any, file: IO[bytes]) -> None:
+        """Write the stream."""
         import pyarrow as pa
 
-        out = io.BytesIO()
-        with pa.ipc.new_stream(out, value.schema) as writer:
+        with pa.ipc.new_stream(file, value.schema) as writer:
             writer.write_table(value)
-        return out.getvalue()
 
     def decode(self, data: bytes, shelf: Shelf) -> Any:
         """Read the stream."""
@@ -146,18 +172,22 @@ class ArrayCodec:
         self.name = f"numpy.{kind}"
 
     def encode(self, value: Any, shelf: Shelf) -> bytes:
-        """Write .npy; arrays of objects and subclasses of ndarray are refused."""
+        """Return .npy; arrays of objects and subclasses of ndarray are refused."""
         del shelf
+        out = io.BytesIO()
+        self.write(value, out)
+        return out.getvalue()
+
+    def write(self, value: Any, file: IO[bytes]) -> None:
+        """Write .npy."""
         import numpy as np
 
         if type(value) is not np.ndarray and not isinstance(value, np.generic):
             raise UnsupportedFormat(f"A {type(value).__name__} does not fit into .npy.", "It is pickled.")
-        out = io.BytesIO()
         try:
-            np.save(out, np.asarray(value), allow_pickle=False)
+            np.save(file, np.asarray(value), allow_pickle=False)
         except ValueError as error:
             raise UnsupportedFormat(f"This array does not fit into .npy: {error}.", "It is pickled.") from error
-        return out.getvalue()
 
     def decode(self, data: bytes, shelf: Shelf) -> Any:
         """Read .npy."""
@@ -305,6 +335,7 @@ class PickleCodec:
         del value
 
 
+STREAMING: tuple[type[Streaming], ...] = (PolarsCodec, ArrayCodec, ArrowCodec)
 PICKLE = PickleCodec()
 FILE = FileCodec()
 _ALL: tuple[Codec, ...] = (

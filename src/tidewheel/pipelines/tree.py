@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import enum
 import importlib
 import json
@@ -13,16 +14,19 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.blobs.store import digest_of
 from tidewheel.errors import InvalidInput, UnsupportedFormat
 from tidewheel.fingerprint.value import Digested, value_digest
-from tidewheel.pipelines.codecs import CODECS, FILE, PICKLE, Codec, codec_for
+from tidewheel.pipelines.at_hand import size_of
+from tidewheel.pipelines.codecs import CODECS, FILE, PICKLE, STREAMING, Codec, Streaming, codec_for
 from tidewheel.pipelines.nested import record_fields, with_fields
 from tidewheel.pipelines.stored import INLINE_BYTES, Shelf, Stored, content_of, stored_from
 
 NAME = "tree"
 MEDIA_TYPE = "application/json"
 _MARK = "$"
+_LARGE = 8 << 20  # bytes of a value that goes to a file at once, where the blob store has files
 _PLAIN = frozenset({NoneType, bool, int, float, str})
 SCALARS = _PLAIN | {bytes, complex, date, datetime, time, timedelta}  # may be shared: they cannot be changed
 
@@ -127,6 +131,9 @@ def _codec(value: object, *, paths: bool) -> Codec | None:
 
 
 def _whole(value: object, codec: Codec, shelf: Shelf, content: str | None) -> Stored:
+    if isinstance(codec, STREAMING) and isinstance(shelf.blobs, FolderBlobs) and size_of(value, 0) > _LARGE:
+        with contextlib.suppress(UnsupportedFormat):
+            return _streamed(value, codec, shelf.blobs, content)
     try:
         data = codec.encode(value, shelf)
     except UnsupportedFormat:
@@ -143,6 +150,18 @@ def _whole(value: object, codec: Codec, shelf: Shelf, content: str | None) -> St
         size=len(data),
         inline=data.decode() if inline else None,
         blobs=tuple(inner) if inline else (digest,),
+    )
+
+
+def _streamed(value: object, codec: Streaming, blobs: FolderBlobs, content: str | None) -> Stored:
+    """Keep a large value without its bytes being in memory: a run that passes frames on holds two, not three."""
+    kept = blobs.put_written(lambda file: codec.write(value, file))
+    return Stored(
+        codec=codec.name,
+        content=value_digest(value) if content is None else content,
+        digest=kept.digest,
+        size=kept.size,
+        blobs=(kept.digest,),
     )
 
 

@@ -48,11 +48,16 @@ class InlineExecutor:
         """Do nothing: there is nothing to give back."""
 
 
-def execute(task: Task, log: StepLog, shelf: Shelf, *, own_thread: bool = False) -> Outcome:
-    """Execute a task in this thread; with `own_thread` other ones are at work too, and nothing may escape it."""
+def execute(
+    task: Task, log: StepLog, shelf: Shelf, *, given: dict[str, Any] | None = None, own_thread: bool = False
+) -> Outcome:
+    """Execute a task in this thread; with `own_thread` other ones are at work too, and nothing may escape it.
+
+    `given` are its arguments where they are at hand already; the dict is empty afterwards.
+    """
     meter = Meter(own_thread=own_thread)
     try:
-        arguments = {name: filled(item) for name, item in task.arguments.items()}
+        arguments = given if given is not None else filled_arguments(task)
         with captured(log), executing(task.context), equipped(task.step.options.variables, task.secrets):
             result = task.step.apply(arguments)
         arguments.clear()  # a large input goes before the output is encoded
@@ -81,6 +86,11 @@ def failure_of(error: BaseException, log: StepLog, secrets: Secrets = NONE) -> F
         mend=secrets.clean(error.mend) if isinstance(error, InvalidInput) else "",
         cause=shown_error(error, secrets),
     )
+
+
+def filled_arguments(task: Task) -> dict[str, Any]:
+    """Return the arguments of a task as its step is called with."""
+    return {name: filled(item) for name, item in task.arguments.items()}
 
 
 def filled(item: Any) -> Any:

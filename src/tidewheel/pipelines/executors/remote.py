@@ -100,6 +100,7 @@ class _Attempt:
                 equipped(order.variables, self.secrets),
             ):
                 result = step.apply(arguments)
+            arguments.clear()  # a large input goes before the output is encoded
             return Outcome(id=order.id, outputs=kept(step, result, self.shelf, self.secrets)[1], code=code)
         except StorageUnavailable as error:
             return self._failed("storage", error, error.what)

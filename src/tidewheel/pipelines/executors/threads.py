@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from tidewheel.errors import StorageUnavailable
-from tidewheel.pipelines.executors.inline import execute, failure_of, filled, without_storage
+from tidewheel.pipelines.executors.inline import execute, failure_of, filled_arguments, without_storage
 from tidewheel.pipelines.executors.process import beat_seconds, check_options, places_of
 from tidewheel.pipelines.executors.seam import Beat, Outcome, Site, Task, Usage
 from tidewheel.pipelines.executors.usage import sample, thread_seconds
@@ -57,7 +58,7 @@ class ThreadsExecutor:
         self._at_work += 1
         try:
             # What the store and the run's own values give is taken out here: they belong to the run's thread.
-            task = replace(task, arguments={name: filled(item) for name, item in task.arguments.items()})
+            given = filled_arguments(task)
         except StorageUnavailable as error:
             self._done.put(Outcome(id=task.id, failure=without_storage(error)))
             return
@@ -71,7 +72,7 @@ class ThreadsExecutor:
             self._threads.append(thread)
             thread.start()
         context = copy_context()  # the run's own, as a function call would have it; what a step sets in it is its own
-        self._orders.put(lambda: context.run(self._execute, task))
+        self._orders.put(lambda: context.run(self._execute, task, given))
 
     def poll(self, timeout: float) -> list[Outcome | Beat]:
         """Wait for a thread to be done, or for the next sign of life of one that is not."""
@@ -126,13 +127,13 @@ class ThreadsExecutor:
                 found.append(Beat(id=task_id, usage=usage))
         return found
 
-    def _execute(self, task: Task) -> None:
+    def _execute(self, task: Task, given: dict[str, Any]) -> None:
         now, thread = time.monotonic(), threading.get_native_id()
         due = now + self._beat_seconds
         self._beating[task.id] = _Beating(thread=thread, begun=now, before=thread_seconds(thread), due=due)
         try:
             with StepLog(task.log, task.secrets) as log:
-                outcome = execute(task, log, self._shelf, own_thread=True)
+                outcome = execute(task, log, self._shelf, given=given, own_thread=True)
         except StorageUnavailable as error:  # the log cannot be written
             outcome = Outcome(id=task.id, failure=without_storage(error))
         del self._beating[task.id]

@@ -115,6 +115,7 @@ def _execute(order: Order, steps: LoadedSteps, shelf: Shelf, line: Line, secrets
         meter = Meter()
         with executing(order.context), equipped(step.options.variables, secrets):
             result = step.apply(arguments)
+        arguments.clear()  # a large input goes before the output is encoded
         return Outcome(id=order.id, outputs=kept(step, result, shelf, secrets)[1], code=code, usage=meter.read())
     except StorageUnavailable:
         raise
