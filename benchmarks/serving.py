@@ -30,6 +30,7 @@ from benchmarks.measure import ONE_THREAD, show
 COLUMNS = 20
 TREES = 100
 SECONDS = 1.5  # of one turn
+SECRET = "the-api-key-of-the-benchmark"
 TURNS = 3
 CLIENTS = 16
 MODEL = "bench"
@@ -291,6 +292,7 @@ def parts(home: Path, body: bytes) -> dict[str, float]:
     from tidewheel.registry.traffic import current_traffic
     from tidewheel.serving.deploy import deploy
     from tidewheel.serving.engine import Engine
+    from tidewheel.serving.gate import Gate
     from tidewheel.serving.journal import Journal
     from tidewheel.serving.metrics import Counters
     from tidewheel.settings import Settings
@@ -305,6 +307,9 @@ def parts(home: Path, body: bytes) -> dict[str, float]:
     path = PATHS["tidewheel"]
     engine.handle("POST", path, headers, body)
     record = read_log(log_folder(home, MODEL)).records[-1]
+    gate = Gate(store, time.time_ns, secret=SECRET)
+    gate.refresh()
+    shown = [*headers, (b"authorization", b"Bearer " + SECRET.encode())]
     session = bare_session(home)
     matrix = np.array(record.features, dtype=np.float32)
     figures = {
@@ -312,6 +317,7 @@ def parts(home: Path, body: bytes) -> dict[str, float]:
         "handle": each(lambda: engine.handle("POST", path, headers, body)),
         "log": each(lambda: journal.write(record)),
         "routing": each(lambda: deployed.route(record.id)),
+        "key": each(lambda: gate.refusal(dict(shown), "predict", MODEL)),
         "metrics": each(lambda: counters.count(1, "champion", 200, 120)),
     }
     engine.close()
@@ -376,7 +382,7 @@ def report(figures: dict[str, float], turns: dict[str, list[Turn]], alone: dict[
             ("FastAPI + scikit-learn / tidewheel", f"{cpu['fastapi'] / cpu['tidewheel']:.1f} x", ""),
         ],
     )
-    added = figures["log"] + figures["routing"] + figures["metrics"]
+    added = figures["log"] + figures["routing"] + figures["key"] + figures["metrics"]
     shown = {
         kind: f"{median(found) * 1e6:.0f} / {quantiles(found, n=100)[98] * 1e6:.0f}" for kind, found in alone.items()
     }
@@ -384,9 +390,10 @@ def report(figures: dict[str, float], turns: dict[str, list[Turn]], alone: dict[
         "Parts, in process, CPU µs",
         [
             ("Engine.handle (decode, route, score, log, count)", f"{figures['handle']:.1f}", f"{onnx:.1f} of it ONNX"),
-            ("log + routing + metrics", f"{added:.1f}", "target 12"),
+            ("log + routing + key + metrics", f"{added:.1f}", "target 12"),
             ("  log, one write per request", f"{figures['log']:.1f}", ""),
             ("  routing", f"{figures['routing']:.2f}", ""),
+            ("  key, digested and looked up", f"{figures['key']:.2f}", ""),
             ("  metrics", f"{figures['metrics']:.2f}", ""),
             ("latency at one client, p50 / p99, µs", shown["tidewheel"], "target p99 2,000"),
             ("  of uvicorn around the bare ONNX call", shown["bare"], "same machine, same moment"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidewheel.predictions.compact import compact
 from tidewheel.predictions.join import Joiner, LabelledRow
 from tidewheel.predictions.log import LogWriter
 from tidewheel.predictions.records import Label, Outcome, Prediction
@@ -39,6 +44,11 @@ class Log:
             )
         )
         self._predictions.flush()
+
+    def sync(self) -> None:
+        """Let go of ended segments."""
+        self._predictions.sync()
+        self._outcomes.sync()
 
     def bring(self, row: str, label: Label = 1) -> None:
         self._outcomes.append(Outcome(id=row, at=0, label=label))
@@ -122,6 +132,29 @@ def test_a_joiner_goes_back_to_an_older_cursor(tmp_path: Path) -> None:
     assert joiner.labelled({}) == first
 
 
+CHILD = """
+import resource, sys
+from pathlib import Path
+from tidewheel.predictions.join import Joiner
+from tidewheel.predictions.log import LogWriter
+from tidewheel.predictions.records import Outcome, Prediction
+
+folder, count = Path(sys.argv[1]) / sys.argv[2], int(sys.argv[2])
+log, truth = LogWriter(folder, "w0"), LogWriter(folder, "w0", kind=Outcome)
+for number in range(count):
+    log.append(Prediction(id=f"request-of-a-caller-{number}", at=0, model="m", version=1, arm="champion",
+                          propensity=1.0, unit="", status=200, features=[[0.5] * 4], output=[1.0]))
+    truth.append(Outcome(id=f"request-of-a-caller-{number * 7 % count}", at=0, label=1))
+    if number % 100 == 99:
+        log.flush(), truth.flush()
+joiner, cursor, rows, more = Joiner(folder), {}, 0, True
+while more:
+    found = joiner.labelled(cursor, limit=500)
+    cursor, more, rows = found.cursor, found.more, rows + len(found.rows)
+assert rows == count, rows
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
 EVENTS = st.lists(
     st.one_of(
         st.tuples(st.just("predict"), st.sampled_from("abcd"), st.integers(1, 3)),
@@ -155,3 +188,42 @@ def test_looking_often_brings_the_same_rows_as_looking_once(events: list[tuple[s
     assert sorted(pairs(found)) == sorted(pairs(once.rows))
     assert len({row.id for row in found}) == len(found)
     assert (look.duplicates, look.orphans) == (once.duplicates, once.orphans)
+
+
+@settings(deadline=None, max_examples=40)
+@given(EVENTS, st.lists(st.integers(1, 3), min_size=1, max_size=5), st.booleans())
+def test_small_looks_at_a_compacted_log_bring_the_same_rows(
+    events: list[tuple[str, str, int]], limits: list[int], fresh: bool
+) -> None:
+    """However the outcomes are cut, and wherever records stand: late, twice, too early, out of order."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        log, known = Log(place), dict[str, int]()
+        for verb, name, number in events:
+            if verb == "predict":
+                known.setdefault(name, number)
+                log.predict(name, rows=known[name])
+            elif verb == "bring":
+                log.bring(name, number)
+            else:
+                log.sync()
+        once = Joiner(place).labelled()
+        compact(place, now=datetime(2026, 1, 1, tzinfo=UTC))
+        joiner, cursor, rows = Joiner(place), dict[str, int](), list[LabelledRow]()
+        for turn in range(len(events) + 1):
+            joiner = Joiner(place) if fresh else joiner
+            look = joiner.labelled(cursor, limit=limits[turn % len(limits)])
+            cursor, rows = look.cursor, rows + look.rows
+        assert not look.more
+        assert sorted(pairs(rows)) == sorted(pairs(once.rows))
+        assert (look.duplicates, look.orphans) == (once.duplicates, once.orphans)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
+    """What is known of a hundred thousand requests stands in a file, but for the cache of a few megabytes."""
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    small, large = (
+        int(subprocess.run([*command, str(count)], capture_output=True, check=True).stdout) for count in (2_000, 60_000)
+    )
+    assert large - small < 40_000, (small, large)  # KiB; an index in memory takes twice that
