@@ -49,7 +49,8 @@ def test_bundle_comes_back_with_all_it_knows(store: Store, table: Table) -> None
     assert manifest.lock.packages == {"scikit-learn": "1.9.1"}
     assert (manifest.code_digest, manifest.facets) == ("code:1", {"trial": 3})
     assert "HistGradientBoostingClassifier" in manifest.estimator
-    (entry,) = manifest.formats
+    entry, native = manifest.formats
+    assert (native.name, native.parity.largest) == ("skops", 0.0)
     assert (entry.name, entry.reason, entry.trust, entry.parity.rows) == ("onnx", "", False, table.gaps.height)
     again.verify()
     scores = again.scorer().score(table.gaps)
@@ -86,7 +87,7 @@ def test_same_model_gives_the_same_bundle(store: Store, table: Table) -> None:
     before = [blob.digest for blob in store.blobs.kept()]
     first, second = (saved(store, classifier(table), table.gaps) for _ in range(2))
     assert first.digest == second.digest
-    assert len([blob.digest for blob in store.blobs.kept()]) == len(before) + 2
+    assert len([blob.digest for blob in store.blobs.kept()]) == len(before) + 3
 
 
 def test_manifest_is_the_same_bytes_again(store: Store, table: Table) -> None:
@@ -105,8 +106,8 @@ def test_native_bundle_says_why_and_answers_exactly(store: Store, table: Table) 
 
 
 def test_format_that_is_not_there_is_named(store: Store, table: Table) -> None:
-    with pytest.raises(NotFound, match="These exist: onnx"):
-        saved(store, classifier(table), table.gaps).scorer("skops")
+    with pytest.raises(NotFound, match="These exist: onnx, skops"):
+        saved(store, classifier(table), table.gaps).scorer("pt2")
 
 
 def damage(store: Store, digest: str) -> None:

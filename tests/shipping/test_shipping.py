@@ -281,3 +281,13 @@ def test_manifests_start_the_image_and_name_the_bundle(yard: Any) -> None:
     text = dockerfile(payload)
     assert "COPY model /model" in text
     assert f"onnxruntime=={payload.manifest.lock.packages['onnxruntime']}" in text
+
+
+@pytest.mark.parametrize("name", ["trees", "line"])
+def test_a_small_model_ships_as_source(yard: Any, name: str, tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(Path(ship(yard.store, name, "python", tmp_path).place).read_text("utf-8"), names)
+    rows = yard.rows[name].head(40).to_dicts()
+    found = [names["predict"](tuple(row.values())) for row in rows]
+    np.testing.assert_allclose(found, wanted(yard, name, rows).prediction, rtol=1e-5)
+    assert "int model_predict(" in Path(ship(yard.store, name, "c", tmp_path).place).read_text("utf-8")

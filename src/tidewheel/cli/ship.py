@@ -16,7 +16,7 @@ def ship(
     model: Annotated[str, typer.Argument(help="Model: bikes, bikes:3 or bikes@champion.")],
     way: Annotated[
         str,
-        typer.Option("--as", help="folder, wheel, function, page, dockerfile, image, kubernetes or kserve."),
+        typer.Option("--as", help="folder, wheel, function, page, dockerfile, image, kubernetes, kserve, python or c."),
     ] = "folder",
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("shipped"),
     image: Annotated[str, typer.Option("--image", help="Image that kubernetes and kserve start.")] = "",

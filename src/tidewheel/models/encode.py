@@ -17,11 +17,13 @@ from tidewheel.models.manifest import FormatEntry
 from tidewheel.models.model import Model
 from tidewheel.models.networks import is_network
 from tidewheel.models.onnx_format import OnnxFormat
+from tidewheel.models.onnx_trees import count_trees
 from tidewheel.models.parity import Parity, check_parity, describe
 from tidewheel.models.pickle_format import PickleFormat
 from tidewheel.models.pt2_format import Pt2Format
 from tidewheel.models.skops_format import SkopsFormat
 
+SMALL = 20_000  # tree nodes up to which the native form of scikit-learn is kept beside ONNX: about 2 MB
 QUANTISED = "onnx-int8"  # made from the ONNX form on request, never by conversion
 
 
@@ -72,18 +74,19 @@ def formats_of(model: Model) -> list[ModelFormat]:
 def encode_model(model: Model, frame: pl.DataFrame, names: Sequence[str] | None = None) -> list[Encoded]:
     """Return the model in the formats that pass parity on the rows, the fastest first, with why others did not.
 
-    That is the fastest that passes and, for boosters and networks, the native file beside it; a pickle only where
-    nothing else holds it. `names` asks for certain formats instead: all of them that pass are returned.
+    That is the fastest that passes and, for boosters, networks and small models of scikit-learn, the native form beside
+    it: exact, and what explanations and source are made from. A pickle is kept only where nothing else holds the
+    model. `names` asks for certain formats instead: all of them that pass are returned.
 
     Raises UnsupportedFormat, listing each format's reason, when none holds it, NotFound for a format nobody knows.
     """
     wanted = formats_of(model) if names is None else [format_named(name) for name in names]
-    native = names is None and wanted[1].name != "skops"
+    native = names is None and (wanted[1].name != "skops" or _is_small(model.estimator))
     refusals: list[str] = []
     kept: list[Encoded] = []
     for form in wanted:
         if names is None and kept and not (native and form is wanted[1]):
-            break
+            break  # a pickle, or skops of a large forest
         found = _first_alike(form, model, frame, refusals)
         if found is not None:
             kept.append(found)
@@ -93,6 +96,11 @@ def encode_model(model: Model, frame: pl.DataFrame, names: Sequence[str] | None 
         f"No allowed format holds {class_path(model.estimator)}. {' '.join(dict.fromkeys(refusals))}",
         "Give Model(..., trust=True) to allow a pickle, which runs code when it is loaded, or use scikit-learn parts.",
     )
+
+
+def _is_small(estimator: object) -> bool:
+    trees = count_trees(estimator)
+    return trees.forest + trees.boosting <= SMALL
 
 
 def _first_alike(form: ModelFormat, model: Model, frame: pl.DataFrame, refusals: list[str]) -> Encoded | None:

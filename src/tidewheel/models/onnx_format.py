@@ -17,6 +17,7 @@ from tidewheel.models.frames import Adapter
 from tidewheel.models.model import Model
 from tidewheel.models.networks import is_network
 from tidewheel.models.onnx_graphs import MATRIX, booster_graph, network_graph
+from tidewheel.models.onnx_model import OnnxModel
 from tidewheel.models.onnx_trees import TreeCount, count_trees, round_before_trees
 from tidewheel.models.scorer import Matrix, Rows, Scores
 from tidewheel.models.signature import Columns, Field, Signature, select, to_matrix
@@ -50,6 +51,9 @@ class OnnxFormat:
         """
         if library_of(model.estimator) is not None:
             yield booster_graph(model)
+            return
+        if isinstance(model.estimator, OnnxModel):
+            yield model.estimator.data
             return
         if is_network(model.estimator):
             yield network_graph(model)

@@ -38,10 +38,7 @@ def booster_graph(model: Model) -> bytes:
             warnings.simplefilter("ignore")
             graph = _converted(model, library == "lightgbm")
             if model.adapter.categories:
-                _look_up_categories(graph.graph, model.signature, model.adapter)
-                for opset in graph.opset_import:
-                    if opset.domain == "ai.onnx.ml":
-                        opset.version = max(opset.version, 2)  # text to number and number to number came with 2
+                _look_up_categories(graph, model.signature, model.adapter)
             if model.signature.classes is not None:
                 name_labels(graph.graph, model.signature.classes)
             data: bytes = graph.SerializeToString(deterministic=True)
@@ -167,10 +164,14 @@ def _converted(model: Model, lightgbm: bool) -> Any:  # noqa: FBT001 - the two c
     return convert_xgboost(copy, initial_types=types, name="tidewheel")
 
 
-def _look_up_categories(graph: Any, signature: Signature, adapter: Adapter) -> None:
+def _look_up_categories(model: Any, signature: Signature, adapter: Adapter) -> None:
     """Put one input per column before a graph that takes codes; levels become their codes, unknown ones NaN."""
     from onnx import TensorProto, helper
 
+    for opset in model.opset_import:
+        if opset.domain == "ai.onnx.ml":
+            opset.version = max(opset.version, 2)  # looking up numbers, and numbers of text, came with 2
+    graph = model.graph
     nodes, inputs, columns = [], [], []
     for position, field in enumerate(signature.fields):
         kind = TensorProto.STRING if field.kind == "string" else TensorProto.FLOAT

@@ -62,6 +62,13 @@ def dump_estimator(estimator: Any) -> bytes:
     return _canonical(raw)
 
 
+def untrusted_types(data: bytes) -> list[str]:
+    """Return the types that whoever loads skops bytes has to name as trusted."""
+    import skops.io
+
+    return sorted(skops.io.get_untrusted_types(data=data))
+
+
 def load_estimator(data: bytes) -> Any:
     """Return the estimator of skops bytes; raises UnsupportedFormat for untrusted or unreadable content."""
     import skops.io

@@ -14,6 +14,7 @@ from tidewheel.shipping.image import build_image
 from tidewheel.shipping.payload import Payload, payload_of, write_folder
 from tidewheel.shipping.push import push_image
 from tidewheel.shipping.serverless import write_function
+from tidewheel.shipping.source import write_source
 from tidewheel.shipping.wheel import write_wheel
 
 
@@ -110,6 +111,17 @@ def _image_named(wishes: Wishes) -> str:
     return wishes.image
 
 
+def _python(payload: Payload, out: Path, wishes: Wishes) -> tuple[Path, tuple[str, ...]]:
+    del wishes
+    return write_source(payload, out, "py"), (f"Use it: import {payload.module}; {payload.module}.predict(row)",)
+
+
+def _c(payload: Payload, out: Path, wishes: Wishes) -> tuple[Path, tuple[str, ...]]:
+    del wishes
+    place = write_source(payload, out, "c")
+    return place, (f"Compile it: cc -O2 -shared -fPIC {place} -lm; its head says how to call it.",)
+
+
 WAYS: Mapping[str, Way] = {
     "folder": _folder,
     "wheel": _wheel,
@@ -119,4 +131,6 @@ WAYS: Mapping[str, Way] = {
     "image": _image,
     "kubernetes": _kubernetes,
     "kserve": _kserve,
+    "python": _python,
+    "c": _c,
 }
