@@ -126,14 +126,21 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.fixture(params=["fast", "uvicorn"])
-def server(shop: Shop, request: pytest.FixtureRequest) -> Iterator[Server]:
-    running = Server(shop.store.home, "--front", request.param)
+@pytest.fixture
+def front() -> str:
+    """The fast one; a test may ask for the other."""
+    return "fast"
+
+
+@pytest.fixture
+def server(shop: Shop, front: str) -> Iterator[Server]:
+    running = Server(shop.store.home, "--front", front)
     yield running
     running.process.terminate()
     running.process.wait(30)
 
 
+@pytest.mark.parametrize("front", ["fast", "uvicorn"])
 def test_workers_are_killed_restarted_rolled_and_swapped_under_load(shop: Shop, server: Server) -> None:
     """One server and one load for all of it: each part takes seconds to set up."""
     load = Load(server)

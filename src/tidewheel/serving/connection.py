@@ -50,6 +50,12 @@ class Shared:
             self._due = True
             self._loop.call_soon(self._flush)
 
+    def can_send(self, connection: Intake) -> None:
+        """Remember a connection with an answer that can leave."""
+        if not connection.listed and isinstance(connection, Connection):
+            connection.listed = True
+            self.ready.append(connection)
+
     def forget(self, connection: Connection) -> None:
         """Count a connection that has ended."""
         self.connections.discard(connection)
@@ -74,7 +80,7 @@ class _Slot:
 
     __slots__ = ("connection", "head", "keep", "old", "response")
 
-    def __init__(self, connection: Connection, *, keep: bool, head: bool, old: bool = False) -> None:
+    def __init__(self, connection: Intake, *, keep: bool, head: bool, old: bool = False) -> None:
         self.connection = connection
         self.keep = keep  # whether the connection goes on after it
         self.old = old  # whether the caller speaks HTTP/1.0, which has to be told that the connection goes on
@@ -84,15 +90,15 @@ class _Slot:
     def deliver(self, response: Response) -> None:
         """Take the answer; it leaves when those before it have left."""
         self.response = response
-        self.connection.can_send()
+        self.connection.front.can_send(self.connection)
 
 
-class Connection(asyncio.Protocol):
-    """One connection: parses requests, keeps their order, writes answers."""
+class Intake:
+    """What one connection takes in: requests out of bytes, refused where they break a limit."""
 
     def __init__(self, front: Shared) -> None:
-        self._listed = False  # whether the front knows that an answer can leave
-        self._front = front
+        self.listed = False  # whether the front knows that an answer can leave
+        self.front = front
         self._engine = front.engine
         self._limits = front.limits
         self._parser = httptools.HttpRequestParser(self)
@@ -117,65 +123,6 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._in_request = True
         self._in_body = False
-
-    # What the event loop says.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class, which has the same methods
-        self._front.connections.add(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """End; answers that have not left are dropped."""
-        del error
-        self._front.forget(self)
-        self._front.waiting -= len(self._slots)
-        self._slots.clear()
-        self._closing = True
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; a request that is whole is submitted from within."""
-        if self._closing:
-            self._size += len(data)
-            if self._lingers and self._size > self._engine.body_limit * OVERFLOW:
-                self.cut()
-            return
-        if not self._in_body:
-            self._head_size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # refused when its head was whole
-        except (httptools.HttpParserError, UnicodeError) as error:
-            if not self._closing:
-                self._refuse(400, f"This is not HTTP: {error}.", "Speak HTTP.")
-        if not self._in_body and self._head_size > self._limits.head_bytes and not self._closing:
-            self._refuse(431, _large_head(self._limits), "Send fewer or shorter headers.")
-        self._front.turn_ends()
-
-    def eof_received(self) -> bool:
-        """Go on until the answers have left, then close."""
-        self._closing = True
-        if self._lingers or not self._slots:
-            return False
-        self._slots[-1].keep = False
-        self._refused = False
-        return True
-
-    def pause_writing(self) -> None:
-        """Read nothing more from a caller who does not read."""
-        self._paused = True
-        self._stalled = time.monotonic()
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Read on."""
-        self._paused, self._stalled = False, 0.0
-        self._held = True
-        self.send()
-
-    # What the parser says.
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -234,7 +181,7 @@ class Connection(asyncio.Protocol):
         if self._size > self._engine.body_limit:
             self._oversized()
             return
-        parser, front = self._parser, self._front
+        parser, front = self._parser, self.front
         method = parser.get_method().decode("latin-1")
         keep = parser.should_keep_alive() and not front.draining
         slot = self._slot(method, keep=keep, old=keep and parser.get_http_version() == "1.0")
@@ -249,18 +196,100 @@ class Connection(asyncio.Protocol):
             logger.exception("%s %s failed", method, self._url[:200])
             slot.deliver(FAILED)
 
-    # What the front says.
+    def _slot(self, method: str, *, keep: bool, old: bool = False) -> _Slot:
+        slot = _Slot(self, keep=keep, head=method == "HEAD", old=old)
+        self._slots.append(slot)
+        self.front.waiting += 1
+        if len(self._slots) >= PIPELINE and not self._held and self._transport is not None:
+            self._held = True
+            self._transport.pause_reading()
+        return slot
 
-    def can_send(self) -> None:
-        """Let the front know that an answer can leave."""
-        if not self._listed:
-            self._listed = True
-            self._front.ready.append(self)
-            self._front.turn_ends()  # an answer may come in a turn in which no request does
+    def _refuse(self, status: int, what: str, mend: str) -> None:
+        """Answer with an error and close."""
+        self._closing = self._refused = True
+        error = InvalidInput(what, mend)
+        self._slot("", keep=False).deliver(Response(status, (JSON,), error_response(error).body))
+
+    def _oversized(self) -> None:
+        method = self._parser.get_method().decode("latin-1")
+        self._closing = self._refused = True
+        self._slot(method, keep=False).deliver(self._engine.oversized(method, self._path(), self._headers))
+
+    def _path(self) -> str:
+        """Return the path without query and percent signs, as ASGI has it."""
+        url = self._url
+        if not url.startswith(b"/"):
+            url = httptools.parse_url(url).path or b"/"
+        path = url.partition(b"?")[0].partition(b"#")[0]
+        return (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace")
+
+
+class Connection(Intake, asyncio.Protocol):
+    """One connection: feeds its parser, keeps the order of the answers, writes them."""
+
+    # What the event loop says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class, which has the same methods
+        self.front.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End; answers that have not left are dropped."""
+        del error
+        self.front.forget(self)
+        self.front.waiting -= len(self._slots)
+        self._slots.clear()
+        self._closing = True
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a request that is whole is submitted from within."""
+        if self._closing:
+            self._size += len(data)
+            if self._lingers and self._size > self._engine.body_limit * OVERFLOW:
+                self.cut()
+            return
+        if not self._in_body:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # refused when its head was whole
+        except (httptools.HttpParserError, UnicodeError) as error:
+            if not self._closing:
+                self._refuse(400, f"This is not HTTP: {error}.", "Speak HTTP.")
+        if not self._in_body and self._head_size > self._limits.head_bytes and not self._closing:
+            self._refuse(431, _large_head(self._limits), "Send fewer or shorter headers.")
+        self.front.turn_ends()
+
+    def eof_received(self) -> bool:
+        """Go on until the answers have left, then close."""
+        self._closing = True
+        if self._lingers or not self._slots:
+            return False
+        self._slots[-1].keep = False
+        self._refused = False
+        return True
+
+    def pause_writing(self) -> None:
+        """Read nothing more from a caller who does not read."""
+        self._paused = True
+        self._stalled = time.monotonic()
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        self._paused, self._stalled = False, 0.0
+        self._held = True
+        self.send()
+
+    # What the front says.
 
     def send(self) -> None:
         """Write the answers whose turn it is, with one write."""
-        self._listed = False
+        self.listed = False
         transport, slots = self._transport, self._slots
         if transport is None or self._paused:
             return
@@ -268,7 +297,7 @@ class Connection(asyncio.Protocol):
         keep = True
         while slots and slots[0].response is not None and keep:
             slot = slots.popleft()
-            self._front.waiting -= 1
+            self.front.waiting -= 1
             keep = slot.keep
             _write(parts, slot)
         if parts:
@@ -308,14 +337,11 @@ class Connection(asyncio.Protocol):
         elif waited > limits.idle_seconds:
             self.cut()
 
-    def drain(self) -> None:
-        """Make the newest answer, if one is under way, the last."""
+    def drain(self, *, idle: bool) -> None:
+        """Make the newest answer, if one is under way, the last; an `idle` line is closed where that is asked for."""
         if self._slots:
             self._slots[-1].keep = False
-
-    def part(self) -> None:
-        """Close if nothing is under way."""
-        if not self._slots and not self._in_request:
+        elif idle and not self._in_request:
             self.cut()
 
     def give_up(self, answer: bytes) -> None:
@@ -339,34 +365,6 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._transport is not None:
             self._transport.close()
-
-    def _slot(self, method: str, *, keep: bool, old: bool = False) -> _Slot:
-        slot = _Slot(self, keep=keep, head=method == "HEAD", old=old)
-        self._slots.append(slot)
-        self._front.waiting += 1
-        if len(self._slots) >= PIPELINE and not self._held and self._transport is not None:
-            self._held = True
-            self._transport.pause_reading()
-        return slot
-
-    def _refuse(self, status: int, what: str, mend: str) -> None:
-        """Answer with an error and close."""
-        self._closing = self._refused = True
-        error = InvalidInput(what, mend)
-        self._slot("", keep=False).deliver(Response(status, (JSON,), error_response(error).body))
-
-    def _oversized(self) -> None:
-        method = self._parser.get_method().decode("latin-1")
-        self._closing = self._refused = True
-        self._slot(method, keep=False).deliver(self._engine.oversized(method, self._path(), self._headers))
-
-    def _path(self) -> str:
-        """Return the path without query and percent signs, as ASGI has it."""
-        url = self._url
-        if not url.startswith(b"/"):
-            url = httptools.parse_url(url).path or b"/"
-        path = url.partition(b"?")[0].partition(b"#")[0]
-        return (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace")
 
 
 def _write(parts: list[bytes], slot: _Slot) -> None:

@@ -55,10 +55,10 @@ class FastFront:
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self.connections):
-            connection.drain()
+            connection.drain(idle=False)
         await self._emptied(min(PARTING_SECONDS, self._limits.drain_seconds))
         for connection in list(self.connections):
-            connection.part()
+            connection.drain(idle=True)
         await self._emptied(self._limits.drain_seconds)
         for connection in list(self.connections):
             connection.cut()
