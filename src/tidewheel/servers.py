@@ -151,7 +151,6 @@ def serve(
     """
     import msgspec
 
-    from tidewheel.serving.grpc_front import check_grpc
     from tidewheel.serving.listening import listen, url_of
     from tidewheel.serving.terms import check_exposed
     from tidewheel.serving.workers import Workers, folder_of
@@ -164,6 +163,8 @@ def serve(
     manner, terms = manner_of(settings), terms_of(settings)
     manner.tls()  # a mistake shows here, once, not in each worker
     if manner.grpc_port:
+        from tidewheel.serving.grpc_front import check_grpc  # it knows frames, which take longer than a start may
+
         check_grpc()
         check_free(Address(host=address.host, port=manner.grpc_port), patience=LETTING_GO)
     store = open_store(settings)  # the tables are made once, before several processes want them
