@@ -43,21 +43,23 @@ def compact(folder: Path, *, now: datetime, days: float = 0.0) -> Compaction:
     Of two processes that compact at once, the second does nothing. Raises StorageUnavailable for a full disk; the log
     is then as it was.
     """
-    done = Compaction()
     try:
         with _alone(folder) as mine:
-            if not mine:
-                return done
-            for kind, name in KINDS.items():
-                for segment in list_segments(folder, name):
-                    path = folder / segment.file_name
-                    if path.exists():
-                        done = _added(done, _compact(path, kind, now))
-                done = _added(done, _expire(folder, name, now, days)) if days > 0 else done
+            return _compact_all(folder, now, days) if mine else Compaction()
     except OSError as error:
         raise StorageUnavailable(
             f"The log in {folder} cannot be compacted: {error.strerror or error}.", "Free room, then try again."
         ) from error
+
+
+def _compact_all(folder: Path, now: datetime, days: float) -> Compaction:
+    done = Compaction()
+    for kind, name in KINDS.items():
+        paths = [folder / segment.file_name for segment in list_segments(folder, name)]
+        for path in paths:
+            done = _added(done, _compact(path, kind, now) if path.exists() else Compaction())
+        if days > 0:
+            done = _added(done, _expire(folder, name, now, days))
     return done
 
 

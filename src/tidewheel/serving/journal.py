@@ -100,7 +100,7 @@ class Journal:
 
         A disk that does not take it costs the record, which is counted.
         """
-        self._shadows.append(record)
+        self._shadows.append(replace(record, error=self.said(record.error)) if record.error else record)
         try:
             self._shadows.flush()
         except StorageUnavailable:
