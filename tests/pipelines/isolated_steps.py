@@ -10,6 +10,11 @@ import sys
 
 from tidewheel import pipeline, step
 
+try:
+    import deepwater  # type: ignore[import-not-found] # an environment may have it, the run's own has not
+except ImportError:
+    deepwater = None
+
 
 @step(isolate="shallow.txt")
 def depth(at: int) -> tuple[int, str]:
@@ -17,6 +22,12 @@ def depth(at: int) -> tuple[int, str]:
     import tidepool  # type: ignore[import-not-found] # its environment has it
 
     return tidepool.DEPTH + at, sys.prefix
+
+
+@step(isolate="shallow.txt")
+def sounding(at: int) -> int:
+    """Return what a package says that only the environment has."""
+    return at + (deepwater.DEPTH if deepwater else 0)
 
 
 @step(isolate="script")
@@ -39,6 +50,12 @@ def lost() -> int:
 def depths(at: int = 0) -> tuple[int, str]:
     """Measure."""
     return depth(at)
+
+
+@pipeline
+def soundings(at: int = 0) -> int:
+    """Measure with what only the environment has."""
+    return sounding(at)
 
 
 @pipeline

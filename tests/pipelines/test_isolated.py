@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -67,6 +67,56 @@ def test_another_lock_is_another_environment_and_another_answer(
     (place / "shallow.txt").write_text(f"{wheel(tmp_path / 'wheels', 'tidepool', '3.0', 'DEPTH = 3')}\n")
     second, _ = start_run(store, sample.depths).output
     assert (first, second) == (1, 3)
+
+
+def _times(place: Path) -> None:
+    """Let the project's files be older than this process, as a user's are."""
+    for file in place.glob("*.py"):
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+
+
+def _noted(place: Path) -> None:
+    (place / "shallow.txt").write_text((place / "shallow.txt").read_text() + "# a comment: the file's bytes count\n")
+
+
+def _edited(place: Path) -> None:
+    text = (place / "isolated_steps.py").read_text()
+    (place / "isolated_steps.py").write_text(text.replace("return at + (", "return 100 + at + ("))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda _: None, (StepState.CACHED, 4)),
+        (_times, (StepState.CACHED, 4)),
+        (_noted, (StepState.COMMITTED, 4)),
+        (_edited, (StepState.COMMITTED, 104)),
+    ],
+)
+def test_answers_of_code_that_only_its_environment_can_load_whole_are_cached(
+    store: Store, place: Path, tmp_path: Path, change: Callable[[Path], None], expected: tuple[StepState, int]
+) -> None:
+    (place / "shallow.txt").write_text(f"{wheel(tmp_path / 'wheels', 'deepwater', '1.0', 'DEPTH = 4')}\n")
+    _times(place)
+    outputs = []
+    for before in (lambda _: None, change):
+        before(place)
+        sys.modules.pop("isolated_steps", None)
+        run = start_run(store, load_target(f"{place / 'isolated_steps.py'}:soundings"))
+        outputs.append((run.steps[0].state, run.output))
+    assert outputs == [(StepState.COMMITTED, 4), expected]
+
+
+def test_a_file_that_was_edited_since_it_was_loaded_gives_no_answer_for_the_cache(
+    store: Store, place: Path, tmp_path: Path
+) -> None:
+    (place / "shallow.txt").write_text(f"{wheel(tmp_path / 'wheels', 'deepwater', '1.0', 'DEPTH = 4')}\n")
+    _times(place)
+    loaded = load_target(f"{place / 'isolated_steps.py'}:soundings")
+    _edited(place)
+    assert start_run(store, loaded).output == 104  # what its environment loads
+    states = [start_run(store, loaded).steps[0].state for _ in range(2)]
+    assert states == [StepState.COMMITTED, StepState.COMMITTED]
 
 
 def test_a_script_header_is_an_environment_with_tidewheel_and_nothing_else_of_ours(

@@ -10,6 +10,7 @@ from typing import Any
 
 from tidewheel.fingerprint.code import CodeDigest, code_digest
 from tidewheel.pipelines.executors.orders import Order, Parcel
+from tidewheel.pipelines.executors.untouched import still_untouched
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.target import load_step
 
@@ -18,6 +19,7 @@ from tidewheel.pipelines.target import load_step
 class _Loaded:
     step: Step[..., Any]  # as this process has it
     closure: CodeDigest  # its code when it was loaded
+    untouched: bool  # whether it was loaded from the files that the run has loaded
 
 
 class LoadedSteps:
@@ -31,11 +33,14 @@ class LoadedSteps:
         return self._of(parcel).step
 
     def code(self, order: Order) -> str:
-        """Return the digest of its code here; where only the project's part counts and is the same, the run's."""
-        closure = self._of(order.parcel).closure
-        if order.parcel.project and project_digest(closure) == order.parcel.project:
-            return order.code
-        return closure.digest
+        """Return the digest of its code here; where only the project's part counts and is the same, the run's.
+
+        With other packages, or another Python, the same source may have another digest: then its files have to be
+        the ones that the run has loaded. The packages are in the key already.
+        """
+        loaded = self._of(order.parcel)
+        same = project_digest(loaded.closure) == order.parcel.project or loaded.untouched
+        return order.code if order.parcel.project and same else loaded.closure.digest
 
     def _of(self, parcel: Parcel) -> _Loaded:
         found = self._known.get(parcel.digest)
@@ -44,7 +49,7 @@ class LoadedSteps:
                 linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
             given = pickle.loads(parcel.data)  # noqa: S301 - from the run, over its own pipe
             step: Step[..., Any] = given if parcel.by_value else load_step(*given)
-            found = self._known[parcel.digest] = _Loaded(step, code_digest(step))
+            found = self._known[parcel.digest] = _Loaded(step, code_digest(step), still_untouched(parcel.files))
         return found
 
 

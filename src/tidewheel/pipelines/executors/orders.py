@@ -32,6 +32,7 @@ class Parcel:
     by_value: bool  # which of the two; then a worker gets the data and the sources once
     digest: str  # hexadecimal digest of the data
     project: str = ""  # digest of the project's part of its code, where other packages may differ; "": all of it counts
+    files: Mapping[str, int] = field(default_factory=dict)  # the project's, as they were loaded, with their times in ns
     sources: Mapping[str, str] = field(default_factory=dict)  # by name, what no file holds: the cells of a notebook
 
     def bare(self) -> Parcel:

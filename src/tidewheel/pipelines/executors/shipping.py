@@ -15,6 +15,7 @@ from tidewheel.fingerprint.code import code_digest
 from tidewheel.pipelines.executors.loaded import project_digest
 from tidewheel.pipelines.executors.orders import Order, Parcel
 from tidewheel.pipelines.executors.seam import Held, Site, Task
+from tidewheel.pipelines.executors.untouched import untouched_files
 from tidewheel.pipelines.nested import mapped, path_to
 from tidewheel.pipelines.step import Step
 from tidewheel.pipelines.stored import Shelf, Stored
@@ -44,11 +45,13 @@ class Parcels:
 
 def _packed(step: Step[..., Any], *, project_only: bool) -> Parcel:
     data, by_value = shipped(step)
+    closure = code_digest(step) if project_only else None
     return Parcel(
         data=data,
         by_value=by_value,
         digest=hashlib.sha256(data).hexdigest(),
-        project=project_digest(code_digest(step)) if project_only else "",
+        project=project_digest(closure) if closure else "",
+        files=untouched_files(closure) if closure else {},
         sources=_sources_without_files() if by_value else {},
     )
 
