@@ -70,13 +70,14 @@ def _arm(store: Store, model: str, version: int, loaded: Mapping[int, Arm], *, t
         return replace(loaded[version], name="champion", columns=None, fault=0.0, salt="")  # its part before is over
     digest = get_model(store, f"{model}:{version}").bundle_digest
     bundle = load_bundle(store, digest, trust=trust)
+    opened = bundle.open()
     return Arm(
         name="champion",
         version=version,
         digest=digest,
         signature=bundle.manifest.signature,
-        scorer=bundle.scorer(),
-        form=bundle.manifest.formats[0].name,
+        scorer=opened.scorer,
+        form=opened.form,
         golden=bundle.manifest.golden.rows[:1],
     )
 
