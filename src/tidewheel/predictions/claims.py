@@ -60,9 +60,7 @@ class Claims:
             self._db.execute(f"PRAGMA {name} = {value}")
         self._db.execute("PRAGMA temp_store = FILE")
         self._db.executescript(_TABLES)
-        self._db.execute(
-            "BEGIN"
-        )  # never ended: nobody else looks, and a statement alone costs ten times as much
+        self._db.execute("BEGIN")  # never ended: nobody else looks, and a statement alone costs ten times as much
 
     def see(self, answers: Sequence[Seen]) -> None:
         """Take note of answers in the order of the log; where an id comes twice, the first counts."""
