@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import pytest
 from tests.scoring.conftest import numbers
 
-from tidewheel.errors import InvalidInput, NotReady
+from tidewheel.errors import InvalidInput, ModelFailed, NotReady
 from tidewheel.lineage.store import Store
 from tidewheel.predictions.log import read_log
 from tidewheel.predictions.segments import log_folder
 from tidewheel.serving.brokers.consume import Consumer
 from tidewheel.serving.brokers.memory import MemoryBroker
 from tidewheel.serving.brokers.seam import Message, Places, open_broker
-from tidewheel.serving.engine import Engine
+from tidewheel.serving.engine import Deliver, Engine
+from tidewheel.serving.response import Header, error_response
 
 PLACES = Places(url="memory://", inlet="in", outlet="out", dead="dead")
 GOOD = json.dumps({"a": 1.0, "b": 2.0, "n": 3}).encode()
@@ -28,17 +29,23 @@ INFER = json.dumps(
 
 
 def consumed(
-    store: Store, broker: MemoryBroker, *, until: Callable[[], bool], model: str = "trees", places: Places = PLACES
+    store: Store,
+    broker: MemoryBroker,
+    *,
+    until: Callable[[], bool],
+    model: str = "trees",
+    places: Places = PLACES,
+    kind: type[Engine] = Engine,
 ) -> Consumer:
     """Let a consumer work until something holds."""
-    engine = Engine(store, [model])
+    engine = kind(store, [model])
     engine.refresh()
     consumer = Consumer(engine, model, broker, places, attempts=3)
 
     async def run() -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(consumer.run(stop, lambda _: None))
-        while not until() and not running.done():
+        while not until() and not running.done():  # noqa: ASYNC110 - what is waited for is told by no event
             await asyncio.sleep(0.001)
         stop.set()
         await running
@@ -105,28 +112,26 @@ def test_without_outlet_only_the_asker_is_told(yard: Store) -> None:
     assert list(broker.sent) == ["asker"]
 
 
-def test_a_request_that_fails_again_and_again_is_buried(yard: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+class Failing(Engine):
+    """An engine whose model fails on everything."""
+
+    tried: ClassVar[list[bytes]] = []
+
+    def submit(self, method: str, path: str, headers: Sequence[Header], body: bytes, deliver: Deliver) -> bool:
+        self.tried.append(body)
+        error = ModelFailed("The model failed.", "Look at it.")
+        deliver(error_response(error))
+        return False
+
+
+def test_a_request_that_fails_again_and_again_is_buried(yard: Store) -> None:
     broker = MemoryBroker()
     broker.put(GOOD, "fails")
-    tried: list[bytes] = []
-    submit = Engine.submit
-
-    def failing(self: Engine, method: str, path: str, headers: Any, body: bytes, deliver: Any) -> Any:
-        tried.append(body)
-        assert self.ready
-        return submit(self, method, "/nothing/here", headers, body, lambda found: deliver(_failed(found)))
-
-    monkeypatch.setattr(Engine, "submit", failing)
-    consumer = consumed(yard, broker, until=lambda: not broker.unsettled)
+    Failing.tried.clear()
+    consumer = consumed(yard, broker, until=lambda: not broker.unsettled, kind=Failing)
     (letter,) = broker.sent["dead"]
-    assert (len(tried), letter.headers["x-attempts"], letter.headers["x-status"]) == (3, "3", "500")
+    assert (len(Failing.tried), letter.headers["x-attempts"], letter.headers["x-status"]) == (3, "3", "500")
     assert (consumer.counts.again, consumer.counts.dead) == (2, 1)
-
-
-def _failed(found: Any) -> Any:
-    import msgspec
-
-    return msgspec.structs.replace(found, status=500)
 
 
 def test_a_request_that_was_out_too_often_is_buried_unscored(yard: Store) -> None:
@@ -187,6 +192,6 @@ def test_a_broker_that_is_away_is_waited_for_and_nothing_is_lost(yard: Store, mo
     [({"url": "mqtt://x"}, "names no broker"), ({"dead": "out"}, "a place of its own"), ({"dead": ""}, "of its own")],
 )
 def test_places_that_cannot_be_are_refused(changes: dict[str, str], said: str) -> None:
-    fields = {"url": "nats://127.0.0.1:4222", "inlet": "in", "outlet": "out", "dead": "dead"} | changes
+    fields: dict[str, Any] = {"url": "nats://127.0.0.1:4222", "inlet": "in", "outlet": "out", "dead": "dead"} | changes
     with pytest.raises(InvalidInput, match=said):
         open_broker(Places(**fields))

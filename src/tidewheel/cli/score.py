@@ -140,6 +140,6 @@ COMMANDS = (
     Command(function=precompute, example="tidewheel precompute bikes@champion rides --key id"),
     Command(
         function=consume,
-        example="tidewheel consume bikes --broker nats://127.0.0.1:4222 --in ask.bikes --out said.bikes --dead dead.bikes",
+        example="tidewheel consume bikes --broker nats://127.0.0.1 --in ask.bikes --out said.bikes --dead dead.bikes",
     ),
 )
