@@ -55,6 +55,7 @@ class Shared:
         if not connection.listed and isinstance(connection, Connection):
             connection.listed = True
             self.ready.append(connection)
+            self.turn_ends()  # an answer may come in a turn in which no request does
 
     def forget(self, connection: Connection) -> None:
         """Count a connection that has ended."""
