@@ -103,7 +103,7 @@ class Endpoint:
         special = [ticket for ticket in tickets if ticket.other is not None or ticket.way is not None]
         if special:
             scored = _settled(tickets, scored)
-        others = iter(self._others(special) if special else ())
+        others = iter(_others(special, self.counters) if special else ())
         records: list[Prediction] = []
         answers: list[Response] = []
         for ticket, found in zip(tickets, scored, strict=True):
@@ -198,20 +198,6 @@ class Endpoint:
             return self._say(ticket, self._fall_back(ticket, self._failures(ticket)))
         except TidewheelError as refusal:
             return error_response(refusal, (b"x-request-id", ticket.ask.echo), request_id=ticket.ask.id)
-
-    def _others(self, tickets: Sequence[Ticket]) -> list[Other]:
-        """Score the arms that do not answer; whatever happens to them, the answers stand."""
-        started = perf_counter_ns()
-        pairs = [(ticket.other, ticket.ask) for ticket in tickets if ticket.other is not None]
-        scored = score_all(pairs)
-        each = (perf_counter_ns() - started) // 1_000 // max(len(pairs), 1)
-        return [self._other(arm, found, each) for (arm, _), found in zip(pairs, scored, strict=True)]
-
-    def _other(self, arm: Arm, found: Scored, latency: int) -> Other:
-        if isinstance(found, Answer):
-            return Other(version=arm.version, output=found.output, probability=found.probability, latency_us=latency)
-        self.counters.paired_failures += 1
-        return Other(version=arm.version, error=said(found), latency_us=latency)
 
     def _fall_back(self, ticket: Ticket, failures: Sequence[Prediction]) -> Served:
         """Let the champion answer where it has not failed itself; a failure of a version that was named is raised."""
@@ -325,6 +311,22 @@ def _refusal(model: str, champion: Arm, caller: Caller, error: TidewheelError, l
         error=said(error),
         route="refused",
     )
+
+
+def _others(tickets: Sequence[Ticket], counters: Counters) -> list[Other]:
+    """Score the arms that do not answer; whatever happens to them, the answers stand."""
+    started = perf_counter_ns()
+    pairs = [(ticket.other, ticket.ask) for ticket in tickets if ticket.other is not None]
+    scored = score_all(pairs)
+    each = (perf_counter_ns() - started) // 1_000 // max(len(pairs), 1)
+    counters.paired_failures += sum(not isinstance(found, Answer) for found in scored)
+    return [_other(arm, found, each) for (arm, _), found in zip(pairs, scored, strict=True)]
+
+
+def _other(arm: Arm, found: Scored, latency: int) -> Other:
+    if isinstance(found, Answer):
+        return Other(version=arm.version, output=found.output, probability=found.probability, latency_us=latency)
+    return Other(version=arm.version, error=said(found), latency_us=latency)
 
 
 def _verdict(failure: Prediction, odd: Sequence[str]) -> TidewheelError:
