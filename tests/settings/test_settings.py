@@ -44,6 +44,11 @@ def test_variables_win_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("[dev]\nserve_prt = 1\n", "dev", NotFound, "serve_port"),
         ("[dev]\nserve_port = 'x'\n", "dev", InvalidInput, "serve_port"),
         ("[dev]\nserve_port = 70000\n", "dev", InvalidInput, "65535"),
+        ("[dev]\nserve_workers = 0\n", "dev", InvalidInput, "from 1 on, or auto"),
+        ("[dev]\nserve_front = 'slow'\n", "dev", InvalidInput, "uvicorn or fast"),
+        ("[dev]\nserve_memory = 'much'\n", "dev", InvalidInput, "serve_memory"),
+        ("[dev]\nserve_versions = 'all'\n", "dev", InvalidInput, "deployed or any"),
+        ("[dev]\nserve_waiting = 0\n", "dev", InvalidInput, "1 or more"),
         ("[dev]\nexecutors = 'process'\n", "dev", InvalidInput, r"\[dev.executors.process\]"),
         ("[dev]\n[prod]\n", "prd", NotFound, "prod"),
     ],
@@ -59,3 +64,17 @@ def test_a_mistake_is_named_with_its_mend(
 def test_an_environment_without_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"tidewheel\.toml"):
         load_settings(tmp_path, "prod")
+
+
+def test_what_a_server_is_told_comes_in_its_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tidewheel.toml").write_text(
+        '[dev]\nserve_workers = "auto"\nserve_origins = ["https://a.example"]\nserve_tls_cert = "chain.pem"\n'
+    )
+    settings = load_settings(tmp_path)
+    assert (settings.serve_workers, settings.serve_origins) == ("auto", ("https://a.example",))
+    assert settings.serve_tls_cert == str(tmp_path / "chain.pem")
+    monkeypatch.setenv("TIDEWHEEL_SERVE_ORIGINS", "https://a.example, https://b.example")
+    monkeypatch.setenv("TIDEWHEEL_SERVE_TIMEOUT", "2.5")
+    settings = load_settings(tmp_path)
+    assert settings.serve_origins == ("https://a.example", "https://b.example")
+    assert settings.serve_timeout == 2.5
