@@ -30,7 +30,8 @@ class RedisBroker:
     async def open(self) -> None:
         """Connect and make the group."""
         async with self._translated():
-            self._client = redis.asyncio.Redis.from_url(self._places.url)
+            # One connection: the answers of a turn, each on a connection of its own, would exceed the pool.
+            self._client = redis.asyncio.Redis.from_url(self._places.url, single_connection_client=True)
             self._claimed = 0.0
             try:
                 await self._client.xgroup_create(self._places.inlet, self._places.group, id="0", mkstream=True)
