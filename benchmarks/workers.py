@@ -47,13 +47,15 @@ class Clients:
 
     async def _one(self) -> None:
         while self._going:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            writer: asyncio.StreamWriter | None = None
             try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
                 await self._talk(reader, writer)
-            except (OSError, asyncio.IncompleteReadError) as error:
+            except (OSError, asyncio.IncompleteReadError) as error:  # a refused connection counts as a failure, too
                 self.statuses[type(error).__name__] += 1
             finally:
-                writer.close()
+                if writer is not None:
+                    writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         closes = False
