@@ -263,7 +263,7 @@ def test_models_are_listed_unloaded_and_loaded(triton: tuple[Any, Any], running:
         client.infer("paint", columns(module, COLUMNS))
     second = Engine(running.engine._store, terms=Terms(repository=True), writer="w2")
     second.refresh()
-    assert [name for name in ("bikes", "paint") if name in second._endpoints] == ["bikes"]  # all processes follow
+    assert [name for name in ("bikes", "paint") if name in second.fleet.endpoints] == ["bikes"]  # all processes follow
     second.close()
     client.load_model("paint")
     assert states() == {"bikes": "READY", "paint": "READY"}

@@ -380,13 +380,13 @@ def test_draining_answers_what_is_under_way_and_closes_the_rest(shop: Any) -> No
 
 def test_answers_of_one_turn_are_scored_in_one_call(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    answer = type(shop.engine._endpoints["bikes"]).answer
+    answer = type(shop.engine.fleet.endpoints["bikes"]).answer
 
     def counted(self: Any, tickets: Any) -> Any:
         sizes.append(len(tickets))
         return answer(self, tickets)
 
-    monkeypatch.setattr(type(shop.engine._endpoints["bikes"]), "answer", counted)
+    monkeypatch.setattr(type(shop.engine.fleet.endpoints["bikes"]), "answer", counted)
 
     async def main() -> None:
         listening = socket.create_server(("127.0.0.1", 0))

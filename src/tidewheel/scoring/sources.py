@@ -84,12 +84,17 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
             held = pl.DataFrame()
             for size in sizes:
                 while held.height < size:
-                    more = next(batches, None)
-                    if more is None:
-                        raise InvalidInput(f"{table.place} became shorter while it was read.", "Score it again.")
+                    more = _next(batches, table)
                     held = pl.concat([held, more]) if held.height else more
                 yield held.head(size)
                 held = held.slice(size)
+
+
+def _next(batches: Iterator[pl.DataFrame], table: Table) -> pl.DataFrame:
+    more = next(batches, None)
+    if more is None:
+        raise InvalidInput(f"{table.place} became shorter while it was read.", "Score it again.")
+    return more
 
 
 def open_source(store: Store | None, given: str, signature: Signature, scratch: Path) -> Source:

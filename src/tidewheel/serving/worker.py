@@ -57,7 +57,7 @@ def work(
 
     def heard(said: Order) -> None:
         for model, seq in said.flips.items():
-            engine.flip(model, seq)
+            engine.fleet.flip(model, seq)
 
     link.listen(heard)
     beat = Report(kind="beat")

@@ -136,7 +136,7 @@ class Stuck:
 def stuck(shop: Shop) -> Iterator[Stuck]:
     """Version 1, which answers, made to hang behind version 2."""
     chain(shop, 1, 2, timeout_ms=20)
-    endpoint = shop.engine._endpoints["bikes"]
+    endpoint = shop.engine.fleet.endpoints["bikes"]
     live = endpoint.deployed
     assert live is not None
     assert live.champion.scorer is not None
@@ -157,7 +157,7 @@ def test_a_model_that_hangs_is_given_up_once_and_then_left_alone(shop: Shop, stu
 
 
 def test_a_model_that_comes_back_answers_again(shop: Shop, stuck: Stuck) -> None:
-    endpoint = shop.engine._endpoints["bikes"]
+    endpoint = shop.engine.fleet.endpoints["bikes"]
     assert endpoint.deployed is not None
     timed = Timed(stuck, 20)
     with pytest.raises(ModelFailed, match="took longer"):
@@ -172,7 +172,7 @@ def test_a_model_that_comes_back_answers_again(shop: Shop, stuck: Stuck) -> None
 
 def test_a_way_of_several_requests_asks_further_versions_in_one_call(shop: Shop) -> None:
     cascade(shop)
-    endpoint = shop.engine._endpoints["bikes"]
+    endpoint = shop.engine.fleet.endpoints["bikes"]
     assert endpoint.deployed is not None
     delivered: list[int] = []
     for row in (CLEAR, CLOSE, CLOSE, CLEAR):

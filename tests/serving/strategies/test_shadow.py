@@ -30,7 +30,7 @@ def shadow(shop: Shop, *versions: int, **given: Any) -> None:
 
 
 def shadows(shop: Shop) -> Sequence[Shadowed]:
-    assert shop.engine._endpoints["bikes"].shadows.drain(60)
+    assert shop.engine.fleet.endpoints["bikes"].shadows.drain(60)
     return LogReader(log_folder(shop.store.home, "bikes"), Shadowed).read().records
 
 
@@ -85,7 +85,7 @@ class Slow:
 
 def test_what_does_not_fit_the_queue_is_dropped_and_no_answer_waits(shop: Shop) -> None:
     shadow(shop, 2, queue=3)
-    endpoint = shop.engine._endpoints["bikes"]
+    endpoint = shop.engine.fleet.endpoints["bikes"]
     live = endpoint.deployed
     assert live is not None
     assert live.others[0].scorer is not None

@@ -134,13 +134,13 @@ def test_without_a_unit_each_request_is_drawn_for_itself_and_flagged(shop: Shop)
 
 def test_blue_green_switches_at_once_and_back(shop: Shop) -> None:
     move(shop, BlueGreen(standby=2))
-    deployed = shop.engine._endpoints["bikes"].deployed
+    deployed = shop.engine.fleet.endpoints["bikes"].deployed
     assert deployed is not None
     loaded = {each.version: each.scorer for each in deployed.arms()}
     assert set(loaded) == {1, 2}
     assert set(who(shop, 20).values()) == {1}
     move(shop, BlueGreen(standby=1), champion=2)
-    deployed = shop.engine._endpoints["bikes"].deployed
+    deployed = shop.engine.fleet.endpoints["bikes"].deployed
     assert deployed is not None
     assert all(each.scorer is loaded[each.version] for each in deployed.arms())  # nothing was loaded again
     assert set(who(shop, 20).values()) == {2}
