@@ -163,6 +163,17 @@ def test_a_reader_who_goes_away_gets_no_complaint(command: str, project: Path) -
     assert {run["state"] for run in read_json("runs", cwd=project)} == {"SUCCEEDED"}
 
 
+@pytest.mark.parametrize("words", [("runs",), ("runs", "--json"), ("--help",), ("plan", "flow.py:many")])
+def test_a_reader_who_was_never_there_is_no_failure(words: tuple[str, ...], project: Path) -> None:
+    tidewheel("run", "flow.py:many", cwd=project)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "tidewheel", *words]
+    done = subprocess.run(command, cwd=project, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def on_terminal(*words: str, cwd: Path) -> str:
     """Run a command whose standard error is a terminal, and return all that it drew."""
     reader, writer = pty.openpty()

@@ -103,6 +103,10 @@ def run() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except SystemExit as end:
+        if end.code == 1 and type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            sys.exit(0)  # Typer has met the broken pipe of `| head` before us and calls it a failure
+        raise
     except Exception as error:
         if os.environ.get("TIDEWHEEL_TRACEBACK"):
             raise

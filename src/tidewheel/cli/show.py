@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WIDE = 120  # characters of a terminal that shows every column
 PIPE_WIDTH = 240  # characters of a line that goes to a file or a program
@@ -53,6 +57,19 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def screen() -> Console:
+    """Return what tables and trees are printed on; a reader who has gone (`| head`) is no error."""
+    from rich.console import Console
+
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0)  # Rich says 1
+
+    found = Screen()
+    return found if found.is_terminal else Screen(width=PIPE_WIDTH)
+
+
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str, wide_only: Sequence[str] = ()
 ) -> None:
@@ -61,13 +78,10 @@ def table(
     Columns of `wide_only` are left out on a terminal narrower than 120 characters; a pipe gets everything.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
+    console = screen()
     kept = [index for index, name in enumerate(columns) if name not in wide_only or console.width >= WIDE]
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index in kept:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidewheel.cli.show import screen
+
 if TYPE_CHECKING:
     from rich.tree import Tree
 
@@ -12,12 +14,11 @@ if TYPE_CHECKING:
 
 def print_tree(graph: Graph) -> None:
     """Print the walk in both directions; a thing that was shown already is shown once more by name alone."""
-    from rich.console import Console
     from rich.tree import Tree
 
     nodes = {node.id: node for node in graph.nodes}
     root = nodes[graph.root]
-    console = Console()
+    console = screen()
     for heading, towards_origin in (("comes from", True), ("is used by", False)):
         tree = Tree(_text(root, heading))
         _grow(tree, graph, nodes, root.id, towards_origin=towards_origin, seen={root.id})
