@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.clock import ManualClock
 from tidewheel.data import datasets
 from tidewheel.errors import InvalidInput, MissingBlob, StorageUnavailable
@@ -21,6 +22,8 @@ from tidewheel.lineage.store import Store
 from tidewheel.models.bundle import load_bundle, save_bundle
 from tidewheel.models.model import Model
 from tidewheel.pipelines.collect import Collection, collect
+from tidewheel.pipelines.executors.attempts import attempt_name, attempts_beside
+from tidewheel.pipelines.executors.environments import READY
 from tidewheel.pipelines.retention import Retention
 from tidewheel.pipelines.runs import get_run, start_run
 from tidewheel.registry.versions import register_model
@@ -159,15 +162,53 @@ def test_logs_and_what_can_be_made_again_go(store: Store, sample: ModuleType, tm
     run = start_run(store, sample.writes_and_prints, {"folder": str(tmp_path)})
     log = Path(run.steps[0].log)
     assert log.is_file()
-    old = store.home / "environments" / "abc"
-    old.mkdir(parents=True)
-    (old / "ready").write_text("x")
-    os.utime(old / "ready", (0, 0))
+    old = [store.home / "environments" / name for name in ("abc", "def", "half")]
+    for folder, proof in zip(old, ("ready", READY, "other"), strict=True):
+        folder.mkdir(parents=True)
+        (folder / proof).write_text("x")
+        os.utime(folder / proof, (0, 0))
     later(store)
     found = freed(collect(store, NOTHING))
-    assert (found["run folders"], found["environments"]) == (1, 1)
+    assert (found["run folders"], found["environments"]) == (1, 2)
     assert not log.exists()
-    assert not old.exists()
+    assert [folder.exists() for folder in old] == [False, False, True]
+
+
+def test_what_killed_writers_left_half_written_goes(store: Store, sample: ModuleType) -> None:
+    start_run(store, sample.reporting, {"rows": ROWS})
+    assert isinstance(store.blobs, FolderBlobs)
+    places = [store.blobs.folder, next(store.blobs.folder.glob("??"))]
+    for place in places:
+        (place / ".partial-old").write_bytes(b"half")
+        os.utime(place / ".partial-old", (0, 0))
+        (place / ".partial-new").write_bytes(b"half")
+    assert isinstance(store.clock, ManualClock)
+    store.clock.advance(datetime.now(UTC) - store.clock.now())
+    found = freed(collect(store, Retention(grace=timedelta(minutes=1))))
+    assert found["half-written files"] == 2
+    assert sorted(path.name for path in store.blobs.folder.rglob(".partial-*")) == [".partial-new"] * 2
+
+
+def test_manifests_that_the_journal_has_taken_in_and_messages_that_were_sent_go(
+    any_store: Store, sample: ModuleType
+) -> None:
+    """What a worker left for a run that may still take it in stays, and so does what nobody was told yet."""
+    run = start_run(any_store, sample.reporting, {"rows": ROWS})
+    attempts = attempts_beside(any_store.blobs)
+    taken, open_one = attempt_name(run.steps[0].id, 1), attempt_name("0199-not-known", 1)
+    for name in (taken, open_one):
+        attempts.leave(name, b"{}")
+    with any_store.database.transaction() as tx:
+        for sent in (1, None):
+            tx.run("INSERT INTO outbox (sink, at, payload, stream, sent) VALUES ('x', 1, '{}', 'y', :sent)", sent=sent)
+    assert freed(collect(any_store, Retention(keep_runs=0), dry=True)).get("manifests") is None
+    later(any_store)
+    for dry in (True, False):
+        found = freed(collect(any_store, NOTHING, dry=dry))
+        assert (found["manifests"], found["sent messages"]) == (1, 1)
+    assert attempts.names("") == [open_one]
+    with any_store.database.reading() as tx:
+        assert [row["sent"] for row in tx.rows("SELECT sent FROM outbox")] == [None]
 
 
 class Failing:

@@ -10,16 +10,20 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tidewheel.blobs.folder import FolderBlobs
 from tidewheel.blobs.store import KeptBlob
 from tidewheel.clock import new_id
 from tidewheel.database.transaction import Transaction, among
 from tidewheel.database.values import from_json, to_json
+from tidewheel.lineage.outbox import forget_sent
 from tidewheel.lineage.store import Store
 from tidewheel.lineage.write import append_event, finish_execution, start_execution
+from tidewheel.pipelines.executors.attempts import attempts_beside
+from tidewheel.pipelines.executors.environments import READY
 from tidewheel.pipelines.locks import owner_name
 from tidewheel.pipelines.retention import Needs, Retention, in_parts, named_in, survey
 
@@ -30,7 +34,7 @@ KIND = "collection"  # of its execution
 class Freed:
     """What was, or would be, deleted of one kind."""
 
-    kind: str  # artifacts, sources, leftovers, cache entries, run folders, environments
+    kind: str  # artifacts, sources, leftovers, cache entries, run folders, environments, manifests, sent messages
     count: int  # how many
     size: int  # bytes, 0 where they are rows
 
@@ -75,6 +79,7 @@ class _Sweep:
 
     def __init__(self, store: Store, rules: Retention, needs: Needs, blobs: Mapping[str, KeptBlob]) -> None:
         self._store = store
+        self._rules = rules
         self._needs = needs
         self._blobs = blobs
         self._since = store.clock.now() - rules.grace
@@ -99,6 +104,8 @@ class _Sweep:
             execution_id = self._begin(tx, now, by)
         gone, spared = self._delete_blobs()
         folders = self._delete_folders()
+        for name in self._needs.attempts:
+            attempts_beside(self._store.blobs).drop(name)
         found = self._collection(gone, spared, folders, dry=False, execution_id=execution_id)
         with self._store.database.transaction() as tx:
             self._end(tx, found, by)
@@ -122,6 +129,7 @@ class _Sweep:
         for part in in_parts(needs.dropped):
             found = among("key", part)
             tx.run(f"DELETE FROM step_cache WHERE key IN ({found.sql})", **found.values)  # noqa: S608 - names only
+        forget_sent(tx, now - timedelta(days=self._rules.keep_days))
         return execution_id
 
     def _delete_blobs(self) -> tuple[list[KeptBlob], int]:
@@ -154,12 +162,17 @@ class _Sweep:
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
         """Return logs of expired runs, and what can be made again and was not used for long."""
-        home = self._store.home
+        home, blobs = self._store.home, self._store.blobs
+        if isinstance(blobs, FolderBlobs):
+            for partial in (*blobs.folder.glob(".partial-*"), *blobs.folder.glob("*/.partial-*")):
+                if _time(partial) < self._since.timestamp():  # whoever wrote it was killed
+                    yield "half-written files", partial
         for run_id in self._needs.expired:
             if (home / "runs" / run_id).is_dir():
                 yield "run folders", home / "runs" / run_id
         for kind, name, proof in (
             ("environments", "environments", "ready"),
+            ("environments", "environments", READY),
             ("laid out files", "files", ""),
             ("laid out files", "reproduce", ""),
             ("notes", "captured", ""),
@@ -182,6 +195,8 @@ class _Sweep:
             counts[kind] += 1
             sizes[kind] += size
         counts["cache entries"] += len(needs.dropped)
+        counts["manifests"] += len(needs.attempts)
+        counts["sent messages"] += needs.sent
         freed = [Freed(kind=kind, count=count, size=sizes[kind]) for kind, count in sorted(counts.items()) if count]
         return Collection(
             dry=dry,

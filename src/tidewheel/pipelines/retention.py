@@ -63,6 +63,8 @@ class Needs:
     versions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # versions whose payload goes: their blobs
     models: set[str] = field(default_factory=set)  # those of them that are deleted models; others are of expired runs
     sources: set[str] = field(default_factory=set)  # records of captured sources of expired runs
+    sent: int = 0  # messages for others that were delivered before the time kept
+    attempts: list[str] = field(default_factory=list)  # manifests of workers that the journal has taken in long ago
 
     def mark(self, text: str) -> None:
         """Mark every digest that stands in a text."""
@@ -81,10 +83,12 @@ def survey(tx: Transaction, blobs: BlobStore, rules: Retention, now: datetime) -
     _mark_versions(tx, needs)
     _mark_other_rooms(tx, needs)
     _mark_cache(tx, needs, before)
-    _mark_unfinished(tx, blobs, needs)
+    _mark_unfinished(tx, blobs, needs, before)
     for manifest in [digest for digest, kind in needs.manifests.items() if kind == "kept"]:
         needs.marked.update(named_in(blobs, manifest))
     _list_expired(tx, needs)
+    row = tx.row("SELECT COUNT(*) AS sent FROM outbox WHERE sent < :before", before=before)
+    needs.sent = int(row["sent"]) if row else 0
     return needs
 
 
@@ -233,8 +237,8 @@ def _mark_cache(tx: Transaction, needs: Needs, before: int) -> None:
         needs.mark(row["outputs"])
 
 
-def _mark_unfinished(tx: Transaction, blobs: BlobStore, needs: Needs) -> None:
-    """Mark what workers have left for runs that can still take it in."""
+def _mark_unfinished(tx: Transaction, blobs: BlobStore, needs: Needs, before: int) -> None:
+    """Mark what workers have left for runs that can still take it in; list the manifests that nobody will."""
     try:
         attempts = attempts_beside(blobs)
     except InvalidInput:
@@ -245,8 +249,10 @@ def _mark_unfinished(tx: Transaction, blobs: BlobStore, needs: Needs) -> None:
     for part in in_parts(left):
         found = among("id", part)
         done = among("state", sorted(DONE_STEP))
-        query = f"SELECT id FROM execution WHERE id IN ({found.sql}) AND state IN ({done.sql})"  # noqa: S608 - names only
-        finished = {row["id"] for row in tx.rows(query, **found.values, **done.values)}
+        query = f"SELECT id, ended FROM execution WHERE id IN ({found.sql}) AND state IN ({done.sql})"  # noqa: S608 - names only
+        ended = {row["id"]: row["ended"] for row in tx.rows(query, **found.values, **done.values)}
+        finished = set(ended)
+        needs.attempts += [name for each, at in ended.items() if at is not None and at < before for name in left[each]]
         for execution_id in set(part) - finished:
             for name in left[execution_id]:
                 needs.mark((attempts.read(name) or b"").decode("utf-8", "replace"))

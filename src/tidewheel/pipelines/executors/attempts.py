@@ -33,6 +33,10 @@ class Attempts(Protocol):
         """Return the names that begin so, in order. Raises StorageUnavailable."""
         ...
 
+    def drop(self, name: str) -> None:
+        """Delete a file, if there is one. Raises StorageUnavailable."""
+        ...
+
 
 def attempt_name(execution_id: str, attempt: int) -> str:
     """Return the name of a manifest.
@@ -113,6 +117,13 @@ class FolderAttempts:
         except OSError as error:
             raise _unavailable(self.url, error) from error
 
+    def drop(self, name: str) -> None:
+        """Delete a file."""
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unavailable(self.url, error) from error
+
 
 class FsspecAttempts:
     """Objects in a bucket; the store itself refuses a second one of a name (If-None-Match), where it can."""
@@ -159,6 +170,15 @@ class FsspecAttempts:
         except Exception as error:
             raise _unavailable(self.url, error) from error
         return sorted(name for path in found if (name := path.rpartition("/")[2]).startswith(prefix))
+
+    def drop(self, name: str) -> None:
+        """Delete an object."""
+        try:
+            self._files.rm_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise _unavailable(self.url, error) from error
 
 
 def _unavailable(url: str, error: Exception) -> StorageUnavailable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -22,7 +23,7 @@ from tidewheel.fingerprint.besides import SCRIPT, matching, script_header
 from tidewheel.pipelines.step import Step
 
 _FORMAT = 1  # raised when environments made before can no longer be used
-_READY = "tidewheel-environment.json"  # written last: a folder without it is half made
+READY = "tidewheel-environment.json"  # written last: a folder without it is half made
 _UV_LOCK = "uv.lock"
 _CLAUSE = re.compile(r"\s*(>=|<=|>|<|==|!=|~=)\s*(\d+)(?:\.(\d+))?(?:\.(?:\d+|\*))?\s*")
 _SAID_LINES = 6  # of what the installer printed
@@ -66,7 +67,11 @@ def python_in(folder: Path) -> Path:
 def existing(recipe: Recipe, root: Path) -> Path | None:
     """Return the folder of an environment that is complete; None when it has to be made."""
     folder = root / recipe.digest
-    return folder if (folder / _READY).is_file() and python_in(folder).exists() else None
+    if not (folder / READY).is_file() or not python_in(folder).exists():
+        return None
+    with contextlib.suppress(OSError):  # an environment that several users share need not be ours
+        os.utime(folder / READY)  # when it was used last, for whoever clears up
+    return folder
 
 
 def make(recipe: Recipe, root: Path, installer: str = "") -> Path:
@@ -97,9 +102,9 @@ def _made(recipe: Recipe, folder: Path, lock: int, wished: str) -> Path:
         raise MissingExtra("uv", "isolate")
     installer = _with_uv(uv, recipe, folder, lock) if uv else _with_pip(recipe, folder, lock)
     record = {"recipe": recipe.name, "python": recipe.python, "installer": installer, "packages": recipe.packages}
-    partial = folder / f"{_READY}.partial"
+    partial = folder / f"{READY}.partial"
     partial.write_text(json.dumps(record))
-    partial.replace(folder / _READY)
+    partial.replace(folder / READY)
     return folder
 
 
