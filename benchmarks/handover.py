@@ -158,8 +158,8 @@ def read(store: Store, caller: Caller, answered: float) -> Handover:
 def measure(home: Path) -> dict[str, Handover]:
     """Let both loops hand over, one after the other."""
     from tidewheel.app import open_store
-    from tidewheel.servers import listen_address
     from tidewheel.data.datasets import register
+    from tidewheel.servers import listen_address
     from tidewheel.settings import load_settings
 
     store = open_store(replace(load_settings(home), home=home, database_url="", blob_url=""))

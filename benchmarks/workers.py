@@ -86,6 +86,15 @@ def wait_for(condition: Any) -> None:
         time.sleep(0.002)
 
 
+def begin(home: Path, front: str) -> subprocess.Popen[str]:
+    """Start a server of two workers."""
+    command = [sys.executable, "-m", "tidewheel", "serve", "--home", str(home), "--port", "0"]
+    return subprocess.Popen(
+        [*command, "--workers", "2", "--front", front],
+        stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD | QUICK,
+    )  # fmt: skip
+
+
 def measure(front: str, swaps: int, restarts: int) -> list[tuple[str, str, str]]:
     """Run one server through all of it."""
     from tidewheel.app import open_store
@@ -98,11 +107,7 @@ def measure(front: str, swaps: int, restarts: int) -> list[tuple[str, str, str]]
         body = prepare(home)
         store = open_store(Settings(home=home))
         begun = time.perf_counter()
-        command = [sys.executable, "-m", "tidewheel", "serve", "--home", str(home), "--port", "0"]
-        process = subprocess.Popen(
-            [*command, "--workers", "2", "--front", front],
-            stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD | QUICK,
-        )  # fmt: skip
+        process = begin(home, front)
         assert process.stdout is not None
         port = int(process.stdout.readline().strip().removesuffix("/docs").rsplit(":", 1)[1])
         ready = time.perf_counter() - begun

@@ -37,9 +37,8 @@ def kinds(store: Store) -> list[str]:
 
 def rounded(figures: Iterable[object]) -> list[Any]:
     """Leave out the last digits: a sum depends on where it was cut."""
-    return json.loads(
-        orjson.dumps([msgspec.to_builtins(each) for each in figures]), parse_float=lambda text: f"{float(text):.12g}"
-    )
+    text = orjson.dumps([msgspec.to_builtins(each) for each in figures])
+    return list(json.loads(text, parse_float=lambda number: f"{float(number):.12g}"))
 
 
 def event_types(store: Store) -> list[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.contract.conftest import s3_url  # noqa: F401 - a fixture: the S3 server of those tests serves these too
 
 from tidewheel.pipelines.target import load_target
 
