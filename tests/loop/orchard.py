@@ -39,6 +39,7 @@ from tidewheel.loop.tick import Ticker, tick
 from tidewheel.models.bundle import load_bundle
 from tidewheel.models.model import Model
 from tidewheel.models.scorer import Scorer
+from tidewheel.pipelines.approving import approve
 from tidewheel.pipelines.pipeline import pipeline
 from tidewheel.pipelines.runs import list_runs
 from tidewheel.pipelines.step import step
@@ -125,6 +126,14 @@ def fall(rows: pl.DataFrame) -> Model:
 def fallen(rows: pl.DataFrame) -> Model:
     """Be killed in a step."""
     return fall(rows)
+
+
+@pipeline
+def asking(rows: pl.DataFrame) -> Model:
+    """Fit once somebody has agreed."""
+    if not approve("Train on these?"):
+        raise ValueError("nobody wants it")
+    return grow(rows)
 
 
 @pipeline

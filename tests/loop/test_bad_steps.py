@@ -10,7 +10,22 @@ from tidewheel.lineage.store import Store
 from tidewheel.loop.conductor import Turn
 from tidewheel.loop.status import status
 from tidewheel.loop.tick import Ticker
+from tidewheel.pipelines.approvals import answer_question
 from tidewheel.pipelines.runs import list_runs
+
+
+def test_a_retraining_that_waits_for_people_is_left_and_gone_on_with_when_it_is_answered(
+    any_store: Store, orchard: ModuleType
+) -> None:
+    orchard.plant(any_store)
+    ticker = Ticker(any_store, orchard.make_loop(pipeline=orchard.asking, refit=False))
+    assert [ticker.tick().busy for _ in range(3)] == [True, True, True]
+    (run,) = list_runs(any_store, pipeline="asking")
+    assert (run.state, run.resumed) == ("WAITING", 0)
+    answer_question(any_store, run.id, by="ann", granted=True)
+    report = Ticker(any_store, ticker.loop).tick()
+    assert report.trained is not None
+    assert (report.trained.ending, status(any_store, "apples")[0].champion) == ("deployed", 1)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tidewheel import pipeline, step, triggers
+from tidewheel import approve, pipeline, step, triggers
 
 BOOK = "TRIGGERS_BOOK"  # variable with the path of the file
 
@@ -45,6 +45,11 @@ def mortal(due: str = "") -> str:
 @pipeline
 def failing(due: str = "") -> str:
     return fall(due)
+
+
+@pipeline
+def asking(due: str = "") -> str:
+    return note(f"{due} {bool(approve('Write it down?', timeout='2h'))}")
 
 
 hourly = triggers.Schedule(

@@ -16,6 +16,7 @@ from tidewheel.data import datasets
 from tidewheel.errors import InvalidInput, NotFound
 from tidewheel.lineage.read import get_execution, list_events, list_executions
 from tidewheel.lineage.store import Store
+from tidewheel.pipelines.approvals import answer_question
 from tidewheel.pipelines.runs import get_run, list_runs
 from tidewheel.pipelines.transitions import RunState
 from tidewheel.pipelines.why import why
@@ -218,6 +219,30 @@ def test_a_run_whose_process_dies_is_taken_up_by_the_next(store: Store, project:
     run = get_run(store, report.run_id)
     assert (run.state, run.resumed, len(book())) == ("SUCCEEDED", 1, 1)
     del open_store, Settings
+
+
+def test_a_run_that_waits_for_people_holds_up_nobody_and_goes_on_when_it_is_answered(
+    any_store: Store, project: ModuleType, book: Book
+) -> None:
+    policy = Policy(one_at_a_time=False)
+    asking = Schedule(project.asking, on=[every("1h")], parameters={"due": event("due")}, policy=policy)
+    both = [asking, Schedule(project.keep_books, on=[every("1h")], name="books", parameters={"due": event("due")})]
+    tick(any_store, both)
+    go(any_store, hours=1)
+    tick(any_store, both)
+    (left,) = list_runs(any_store, pipeline="asking")
+    assert (left.state, len(book())) == ("WAITING", 1)
+    go(any_store, minutes=1)
+    tick(any_store, both)
+    assert get_run(any_store, left.id).resumed == 0, "nothing was answered yet"
+    answer_question(any_store, left.id, by="ann", granted=True)
+    tick(any_store, both)
+    assert (get_run(any_store, left.id).state, book()[-1][-4:]) == ("SUCCEEDED", "True")
+    for _ in range(3):  # nobody answers the next one within two hours
+        go(any_store, hours=1)
+        tick(any_store, [asking])
+    states = [run.state for run in reversed(list_runs(any_store, pipeline="asking"))]
+    assert (states, book()[-1][-5:]) == (["SUCCEEDED", "SUCCEEDED", "WAITING", "WAITING"], "False")
 
 
 def test_a_run_that_fails_frees_its_schedule(store: Store, project: ModuleType, book: Book) -> None:

@@ -7,11 +7,12 @@ from typing import Literal
 
 import polars as pl
 
-from tidewheel.errors import InvalidInput, StepFailed
+from tidewheel.errors import AlreadyRunning, InvalidInput, StepFailed
 from tidewheel.lineage.store import Store
 from tidewheel.loop.loop import Loop
 from tidewheel.loop.state import Running
 from tidewheel.models.model import Model
+from tidewheel.pipelines.approvals import can_go_on
 from tidewheel.pipelines.records import Run
 from tidewheel.pipelines.runs import get_run, list_runs, resume_run, start_run
 
@@ -31,7 +32,8 @@ def fit(store: Store, loop: Loop, running: Running, rows: pl.DataFrame, *, part:
     """Run the pipeline on rows and return its model; a run that was begun for this part before is gone on with.
 
     A run that had succeeded is not repeated, one whose process died is resumed, so that there is one run for each
-    part of a retraining. Raises what `start_run` raises, and InvalidInput when the pipeline returns no Model.
+    part of a retraining. Raises what `start_run` raises, AlreadyRunning while it waits for people, and InvalidInput
+    when the pipeline returns no Model.
     """
     cause = {
         "kind": running.trigger,
@@ -44,7 +46,7 @@ def fit(store: Store, loop: Loop, running: Running, rows: pl.DataFrame, *, part:
     if known is None:
         given = {"rows": rows, **loop.parameters}
         pins = {"rows": running.dataset}
-        run = start_run(store, loop.pipeline, given, cause=cause, pins=pins, executor=executor)
+        run = start_run(store, loop.pipeline, given, cause=cause, pins=pins, executor=executor, leave=True)
     elif known.state == "SUCCEEDED":
         run = get_run(store, known.id)
     elif known.state in ("FAILED", "CANCELLED"):
@@ -53,8 +55,12 @@ def fit(store: Store, loop: Loop, running: Running, rows: pl.DataFrame, *, part:
             f"See why: tidewheel why {known.id}",
             run_id=known.id,
         )
+    elif known.state == "WAITING" and not can_go_on(store, known.id):
+        run = known
     else:
-        run = resume_run(store, known.id, loop.pipeline, executor=executor)
+        run = resume_run(store, known.id, loop.pipeline, executor=executor, leave=True)
+    if run.state == "WAITING":
+        raise AlreadyRunning(f"The run {run.id} waits for an answer.", f"Answer it: tidewheel approve {run.id}")
     model = run.output
     if not isinstance(model, Model):
         raise InvalidInput(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tidewheel.clock import from_micros
+from tidewheel.clock import from_micros, micros
 from tidewheel.database.transaction import Transaction
 from tidewheel.errors import Conflict, NotFound, ValidationFailed
 from tidewheel.lineage.read import get_execution, list_executions
@@ -44,6 +44,18 @@ def open_questions(store: Store, run_id: str = "") -> list[OpenQuestion]:
         for call, owner in reversed(waiting)
         if "answer" not in call.facets and owner.state not in (RunState.CANCELLED, RunState.FAILED)
     ]
+
+
+def can_go_on(store: Store, run_id: str) -> bool:
+    """Say whether a run that was left waiting can go on: its questions are answered, or their time is over."""
+    now = micros(store.clock.now())
+    with store.database.reading() as tx:
+        run = get_execution(tx, run_id)
+        if run.state != RunState.WAITING or run.owner:
+            return False
+        calls = list_executions(tx, "step", job=APPROVAL.identity, parent_id=run.id, state=_OPEN, limit=1_000)
+    limits = [call.facets.get("until") for call in calls if "answer" not in call.facets]
+    return all(until is not None and until <= now for until in limits)
 
 
 def answer_question(

@@ -10,6 +10,7 @@ from tidewheel.errors import AlreadyRunning, Conflict, RunFailed, StepFailed, St
 from tidewheel.lineage.read import get_execution
 from tidewheel.lineage.records import Execution
 from tidewheel.lineage.store import Store
+from tidewheel.pipelines.approvals import can_go_on
 from tidewheel.pipelines.liveness import mark_lost
 from tidewheel.pipelines.locks import owner_is_dead
 from tidewheel.pipelines.runs import Run, cancel_run, get_run, resume_run, start_run
@@ -17,6 +18,8 @@ from tidewheel.pipelines.transitions import RunState
 from tidewheel.triggers.fire import open_runs
 from tidewheel.triggers.schedule import Schedule, arguments
 
+_TO_DO = (RunState.QUEUED, RunState.LOST)
+_LEFT = RunState.WAITING  # for people
 logger = logging.getLogger("tidewheel.triggers")
 
 
@@ -24,6 +27,8 @@ def work(
     store: Store, schedules: Sequence[Schedule], *, executor: str = "inline", stop: threading.Event | None = None
 ) -> list[Run]:
     """Do the runs of these schedules that wait, oldest first, one after the other; return those that were done here.
+
+    A run that waits for people holds up nobody: it is left, returned as WAITING, and gone on with once it is answered.
 
     Other processes may work at the same time: a run is done by the one that claims it. How a run ended is in its
     record; its failure stops nobody. Raises StorageUnavailable where nothing can be claimed.
@@ -42,7 +47,8 @@ def work(
 
 def _waiting(store: Store, schedule: Schedule) -> list[str]:
     with store.database.reading() as tx:
-        return [run_id for run_id, state in open_runs(tx, schedule.name) if state in (RunState.QUEUED, RunState.LOST)]
+        found = open_runs(tx, schedule.name)
+    return [run_id for run_id, state in found if state in _TO_DO or (state == _LEFT and can_go_on(store, run_id))]
 
 
 def _do(store: Store, schedule: Schedule, run_id: str, executor: str) -> Run | None:
@@ -54,8 +60,8 @@ def _do(store: Store, schedule: Schedule, run_id: str, executor: str) -> Run | N
     try:
         if run.state == RunState.QUEUED:
             return _begin(store, schedule, run, executor)
-        if run.state == RunState.LOST and _may_go_on(store, schedule, run):
-            return resume_run(store, run_id, schedule.pipeline, executor=executor)
+        if run.state == _LEFT or (run.state == RunState.LOST and _may_go_on(store, schedule, run)):
+            return resume_run(store, run_id, schedule.pipeline, executor=executor, leave=True)
     except StorageUnavailable:
         raise
     except (AlreadyRunning, Conflict) as error:
@@ -77,6 +83,7 @@ def _begin(store: Store, schedule: Schedule, run: Execution, executor: str) -> R
         cause=cause,
         executor=executor,
         queued=run.id,
+        leave=True,
     )
 
 
