@@ -149,6 +149,13 @@ def boundaries(harness: Harness, **how: Any) -> list[str]:
     return names
 
 
+def places(harness: Harness, names: list[str]) -> list[int]:
+    """Return where to kill, counted from 1: everywhere; on PostgreSQL at a third, and where a name is new."""
+    if harness.store.database.dialect == "sqlite":
+        return list(range(1, len(names) + 1))
+    return [place for place, name in enumerate(names, start=1) if place % 3 == 0 or name not in names[: place - 1]]
+
+
 def test_a_run_killed_at_some_boundaries_goes_on(harness: Harness) -> None:
     names = boundaries(harness)
     for name in ("run.open:inside", "step.start:after", "step.commit:inside", "step.end:inside", "run.finish:inside"):
@@ -162,7 +169,7 @@ def test_a_run_killed_at_some_boundaries_goes_on(harness: Harness) -> None:
 @PIPELINES
 def test_a_run_killed_at_every_boundary_goes_on(harness: Harness, name: str) -> None:
     harness.pipeline = name
-    for place in range(1, len(boundaries(harness)) + 1):
+    for place in places(harness, boundaries(harness)):
         start, book, answer = harness.killed(kill_at=place)
         # Threads that end together are committed together: such a run has a few boundaries less.
         assert answer["status"] == (KILLED if len(answer["boundaries"]) == place else 0)
@@ -176,13 +183,15 @@ def test_a_run_killed_again_at_every_boundary_of_its_resumption_goes_on(harness:
     harness.pipeline = name
     names = boundaries(harness)
     first = names.index("step.commit:inside") + 1
-    for place in itertools.count(1):
+    start, book, _ = harness.killed(kill_at=first)
+    resumed = harness.order(start=start, book=str(book), run=harness.run_of(start), kill_at=ALL)
+    assert resumed["status"] == 0
+    assert len(resumed["boundaries"]) > 20
+    for place in places(harness, resumed["boundaries"]):
         start, book, _ = harness.killed(kill_at=first)
         again = harness.order(start=start, book=str(book), run=harness.run_of(start), kill_at=place)
-        if again["status"] == 0:
-            break
+        assert again["status"] == KILLED or name == "surge"  # whose threads may end together: a few boundaries less
         harness.recover(start, book)
-    assert place > 20
 
 
 @pytest.mark.timeout(900)
