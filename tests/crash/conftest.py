@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
-SMALL = 4 << 20
+SMALL = 6 << 20
 
 
 class Disk:

@@ -46,8 +46,8 @@ def best_of_normal(arms: Sequence[Seen]) -> Array:
     (Murphy, K. P., 2007: Conjugate Bayesian analysis of the Gaussian distribution), so that the scale of the rewards
     does not matter.
 
-    >>> best_of_normal([Seen(weight=50, total=50, squares=60), Seen(weight=50, total=60, squares=82)]).round(2).tolist()
-    [0.01, 0.99]
+    >>> int(best_of_normal([Seen(weight=50, total=50, squares=60), Seen(weight=50, total=60, squares=82)]).argmax())
+    1
     """
     from scipy.stats import t
 

@@ -37,8 +37,14 @@ class NatsBroker:
         """Connect and subscribe."""
         async with self._translated():
             self._arrived = asyncio.Queue()
+            # Without a bound the client tries a server that is away for two minutes before it says so.
             self._client = await nats.connect(
-                self._places.url, connect_timeout=CONNECT_SECONDS, allow_reconnect=False, error_cb=_quiet
+                self._places.url,
+                connect_timeout=CONNECT_SECONDS,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                error_cb=_quiet,
             )
             self._stream = self._client.jetstream()
             for subject in (self._places.inlet, self._places.outlet, self._places.dead):
