@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -67,6 +67,10 @@ def page_app(read: Reader, *, runs: RunReader | None = None, refresh_seconds: fl
     def status(request: Request) -> Response:
         return _json(_read(request))
 
+    def icon(request: Request) -> Response:
+        del request  # browsers ask for it where a page of JSON names no icon
+        return FileResponse(HERE / "static" / "wheel.svg", media_type="image/svg+xml")
+
     def _read(request: Request) -> Status:
         return read(request.query_params.get("model") or None)
 
@@ -82,6 +86,7 @@ def page_app(read: Reader, *, runs: RunReader | None = None, refresh_seconds: fl
             Route("/now", fragment),
             Route("/api/status", status),
             *(run_routes(runs, renderer) if runs is not None else ()),
+            Route("/favicon.ico", icon),
             Mount("/static", StaticFiles(directory=HERE / "static")),
             Mount("/vendor", StaticFiles(directory=HERE / "vendor")),
         ],
